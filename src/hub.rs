@@ -1,0 +1,515 @@
+//! Fan-out within the process: one task tails the history into one broadcast channel and keeps the newest
+//! publications, encoded, for those who come back or fall behind.
+//!
+//! A node that did not take a post learns of it like the one that did. Whoever reads here has a position of its
+//! own, so a slow client costs a number, not a buffer.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tokio::{
+    sync::{Notify, Semaphore, broadcast},
+    time::Instant,
+};
+
+use crate::{
+    history::{Head, History, HistoryError, Page, Tailed, Trimmed},
+    metrics::Metrics,
+    position::{Offset, Position},
+    protocol::{Frame, Message, Pace},
+    publication::Publication,
+    region::{Region, Regions},
+    subscription::Subscription,
+};
+
+/// How many publications the broadcast holds for those who are a moment late. Who is later reads the window.
+const BROADCAST_CAPACITY: usize = 1024;
+
+/// How much of the encoded history stays in memory, in bytes.
+const WINDOW_BYTES: usize = 32 * 1024 * 1024;
+
+/// How many subscriptions may read the store at a time; the others wait, and their positions with them.
+const READERS: usize = 4;
+
+/// How many publications one read of the store brings; what is read is held until it is written.
+const PAGE: usize = 16;
+
+/// How long the pace that clients are told may be behind the number of clients.
+const PACE_LIFETIME: Duration = Duration::from_secs(1);
+
+/// How long a publication's fan-out is watched before its line is logged all the same.
+const FAN_OUT_WATCH: Duration = Duration::from_secs(1);
+
+/// What the hub needs to know.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// The most publications that a client is caught up on; one that missed more is told of a gap.
+    pub replay_max: usize,
+    /// Requests per second that the clients together may send to the site after a publication.
+    pub refetch_rate: u64,
+    /// Handshakes per second that the clients together may make after a restart.
+    pub reconnect_rate: u64,
+    /// How much of the encoded history stays in memory, in bytes; older publications are read from the store.
+    pub window_bytes: usize,
+    /// How many events the broadcast channel holds.
+    pub broadcast_capacity: usize,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            replay_max: 1000,
+            refetch_rate: 1000,
+            reconnect_rate: 2000,
+            window_bytes: WINDOW_BYTES,
+            broadcast_capacity: BROADCAST_CAPACITY,
+        }
+    }
+}
+
+/// See the module's documentation.
+pub struct Hub {
+    history: Arc<dyn History>,
+    options: HubOptions,
+    pub(crate) metrics: Arc<Metrics>,
+    sender: broadcast::Sender<Event>,
+    window: RwLock<Window>,
+    readers: Semaphore,
+    subscribers: Mutex<Subscribers>,
+    heartbeat: Mutex<Heartbeat>,
+}
+
+/// What travels over the broadcast channel.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Published(Arc<Published>),
+    /// Retention removed publications that were never broadcast.
+    Trimmed(Arc<Trimmed>),
+    /// The history is another one; nobody's position means anything any more.
+    Reset,
+}
+
+/// A publication ready to be sent.
+#[derive(Debug)]
+pub struct Published {
+    pub position: Position,
+    pub region: Region,
+    pub frame: Frame,
+    fan_out: FanOut,
+}
+
+/// Watches one publication on its way to the clients.
+#[derive(Debug)]
+struct FanOut {
+    start: Instant,
+    expected: u64,
+    handed: AtomicU64,
+    complete: Notify,
+}
+
+impl Published {
+    fn new(publication: &Publication, expected: u64) -> Self {
+        Self {
+            position: publication.position,
+            region: publication.region.clone(),
+            frame: Frame::publication(publication),
+            fan_out: FanOut { start: Instant::now(), expected, handed: AtomicU64::new(0), complete: Notify::new() },
+        }
+    }
+
+    /// One client's transport has taken it.
+    pub fn handed_over(&self) {
+        if self.fan_out.handed.fetch_add(1, Ordering::Relaxed) + 1 == self.fan_out.expected {
+            self.fan_out.complete.notify_one();
+        }
+    }
+
+    /// Logs the publication once all clients have it, or after a while.
+    async fn report(self: Arc<Self>, metrics: Arc<Metrics>) {
+        let FanOut { start, expected, handed, complete } = &self.fan_out;
+        if *expected > 0 {
+            let _ = tokio::time::timeout(FAN_OUT_WATCH, complete.notified()).await;
+        }
+        let took = start.elapsed();
+        metrics.fanned_out(took);
+        tracing::info!(
+            position = %self.position,
+            region = %self.region,
+            subscribers = expected,
+            handed = handed.load(Ordering::Relaxed),
+            took_us = took.as_micros() as u64,
+            "published"
+        );
+    }
+}
+
+impl Hub {
+    /// Reads the history up to its head. The hub then waits for [`Hub::run`].
+    ///
+    /// # Errors
+    /// When the history does not answer.
+    pub async fn open(
+        history: Arc<dyn History>,
+        options: HubOptions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, HistoryError> {
+        let window = Window::load(&*history, options.window_bytes).await?;
+        Ok(Arc::new(Self {
+            history,
+            metrics,
+            sender: broadcast::Sender::new(options.broadcast_capacity),
+            window: RwLock::new(window),
+            readers: Semaphore::new(READERS),
+            subscribers: Mutex::default(),
+            heartbeat: Mutex::default(),
+            options,
+        }))
+    }
+
+    /// Follows the history, for ever. An outage of the store heals by tailing again from the hub's own position.
+    pub async fn run(self: Arc<Self>) {
+        const FIRST_PAUSE: Duration = Duration::from_millis(100);
+        const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mut tail = self.history.tail(self.head());
+            let error = loop {
+                match tail.next().await {
+                    Some(Ok(tailed)) => {
+                        pause = FIRST_PAUSE;
+                        self.take(tailed);
+                    }
+                    Some(Err(error)) => break error,
+                    None => break HistoryError::Unavailable("the tail ended".into()),
+                }
+            };
+            tracing::warn!(%error, "the history can't be followed");
+            if error == HistoryError::PositionLost {
+                match Window::load(&*self.history, self.options.window_bytes).await {
+                    Ok(window) => {
+                        *self.window_mut() = window;
+                        let _ = self.sender.send(Event::Reset);
+                        continue;
+                    }
+                    Err(error) => tracing::warn!(%error, "the new history can't be read"),
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn take(&self, tailed: Tailed) {
+        match tailed {
+            Tailed::Published(publication) => {
+                let published = Arc::new(Published::new(&publication, self.subscribers(&publication.region)));
+                // Into the window first: a subscription that starts between the two finds it there, and drops
+                // what the channel then brings again.
+                self.window_mut().push(published.clone());
+                let _ = self.sender.send(Event::Published(published.clone()));
+                self.metrics.published(&published.region);
+                tokio::spawn(published.report(self.metrics.clone()));
+            }
+            Tailed::Trimmed(trimmed) => {
+                let mut window = self.window_mut();
+                let unseen = trimmed.reaches_past(window.head.offset, &Regions::All);
+                window.trim(&trimmed);
+                drop(window);
+                if unseen {
+                    let _ = self.sender.send(Event::Trimmed(Arc::new(trimmed)));
+                }
+            }
+        }
+    }
+
+    /// Starts a subscription: right after `since` where that can be proven, else with what comes next.
+    pub fn subscribe(self: &Arc<Self>, regions: Regions, since: Option<&str>) -> Subscription {
+        // Receive first, then look at the head: whatever comes in between is received and dropped by offset.
+        let receiver = self.sender.subscribe();
+        self.lock_subscribers().add(&regions);
+        let since = since.filter(|since| !since.is_empty());
+        let window = self.window();
+        let resumed = since.map(|since| window.resume(since, &regions, self.options.replay_max));
+        let position = resumed.flatten().unwrap_or(window.head);
+        drop(window);
+        let recovered = resumed.map(|resumed| resumed.is_some());
+        if let Some(recovered) = recovered {
+            self.metrics.resumed(recovered);
+        }
+        Subscription::new(self.clone(), receiver, regions, position, recovered)
+    }
+
+    /// Called when a subscription ends.
+    pub(crate) fn unsubscribe(&self, regions: &Regions) {
+        self.lock_subscribers().remove(regions);
+    }
+
+    /// The last position that the hub has seen.
+    pub fn head(&self) -> Position {
+        self.window().head
+    }
+
+    /// This node's subscriptions that include a region.
+    pub fn subscribers(&self, region: &Region) -> u64 {
+        self.lock_subscribers().of(region)
+    }
+
+    /// How the clients of this node should spread what they do.
+    pub fn pace(&self) -> Pace {
+        let mut heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+        heartbeat.pace(|| self.measure_pace())
+    }
+
+    fn measure_pace(&self) -> Pace {
+        let clients = self.lock_subscribers().total;
+        Pace::of(clients, self.options.refetch_rate, self.options.reconnect_rate)
+    }
+
+    /// The heartbeat for a subscription that stands at `position`: encoded once for all that are up to date.
+    pub fn heartbeat(&self, position: Position) -> Frame {
+        let mut heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = heartbeat.pace(|| self.measure_pace());
+        match &heartbeat.frame {
+            Some((encoded, frame)) if *encoded == (position, pace) => frame.clone(),
+            _ => {
+                let frame = Frame::message(&Message::Heartbeat { position, pace }, Some(position));
+                heartbeat.frame = Some(((position, pace), frame.clone()));
+                frame
+            }
+        }
+    }
+
+    /// What a subscription that is behind gets next.
+    pub(crate) fn next_after(&self, position: Position, regions: &Regions) -> NextAfter {
+        self.window().next_after(position, regions)
+    }
+
+    /// Reads publications from the store that are no longer in memory.
+    pub(crate) async fn read(&self, after: Position) -> Result<Page, HistoryError> {
+        let _permit = self.readers.acquire().await.expect("the semaphore is never closed");
+        self.history.read(after, PAGE).await
+    }
+
+    /// The newest publications of these regions below `before`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When one that is no longer in memory can't be read.
+    pub async fn recent(
+        &self,
+        regions: &Regions,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<(Vec<Frame>, Position), HistoryError> {
+        let (entries, head) = {
+            let window = self.window();
+            let before = before.filter(|before| before.epoch == window.head.epoch).map(|before| before.offset);
+            let found =
+                window.entries.iter().rev().filter(|entry| {
+                    before.is_none_or(|before| entry.offset < before) && regions.contains(&entry.region)
+                });
+            (found.take(limit).cloned().collect::<Vec<_>>(), window.head)
+        };
+        let mut frames = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match entry.published {
+                Some(published) => frames.push(published.frame.clone()),
+                None => {
+                    let _permit = self.readers.acquire().await.expect("the semaphore is never closed");
+                    let page = self.history.read(Position { offset: entry.offset - 1, ..head }, 1).await?;
+                    // One that was trimmed in the meantime is no longer recent.
+                    let found = page.publications.iter().find(|found| found.position.offset == entry.offset);
+                    frames.extend(found.map(Frame::publication));
+                }
+            }
+        }
+        Ok((frames, head))
+    }
+
+    fn window(&self) -> RwLockReadGuard<'_, Window> {
+        self.window.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn window_mut(&self) -> RwLockWriteGuard<'_, Window> {
+        self.window.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_subscribers(&self) -> std::sync::MutexGuard<'_, Subscribers> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What follows a position.
+#[derive(Debug)]
+pub(crate) enum NextAfter {
+    /// The next publication of the regions.
+    InMemory(Arc<Published>),
+    /// It has to be read from the store, right after this position.
+    InStore(Position),
+    /// Nothing up to the head.
+    UpToDate(Position),
+    /// Something after the position is gone, or it is of another history.
+    Lost,
+}
+
+/// Every retained publication by offset and region, the newest with their encoded bytes.
+#[derive(Debug)]
+struct Window {
+    head: Position,
+    trimmed: Trimmed,
+    entries: VecDeque<Entry>,
+    /// How many of the entries, from the oldest, have lost their bytes.
+    dropped: usize,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    offset: Offset,
+    region: Region,
+    published: Option<Arc<Published>>,
+}
+
+impl Window {
+    async fn load(history: &dyn History, max_bytes: usize) -> Result<Self, HistoryError> {
+        const PAGE: usize = 500;
+
+        let Head { position, trimmed } = history.head().await?;
+        let mut window = Self {
+            head: Position { offset: 0, ..position },
+            trimmed,
+            entries: VecDeque::new(),
+            dropped: 0,
+            bytes: 0,
+            max_bytes,
+        };
+        while window.head.offset < position.offset {
+            let page = history.read(window.head, PAGE).await?;
+            window.trim(&page.trimmed);
+            if page.publications.is_empty() {
+                break;
+            }
+            for publication in &page.publications {
+                window.push(Arc::new(Published::new(publication, 0)));
+            }
+        }
+        // Trimmed publications may have stood between the last that is left and the head.
+        window.head.offset = window.head.offset.max(position.offset);
+        Ok(window)
+    }
+
+    fn push(&mut self, published: Arc<Published>) {
+        self.head = published.position;
+        self.bytes += published.frame.event().len();
+        let region = published.region.clone();
+        self.entries.push_back(Entry { offset: self.head.offset, region, published: Some(published) });
+        while self.bytes > self.max_bytes
+            && let Some(entry) = self.entries.get_mut(self.dropped)
+        {
+            self.bytes -= entry.published.take().map_or(0, |published| published.frame.event().len());
+            self.dropped += 1;
+        }
+    }
+
+    /// Forgets what the history no longer has, so that everybody is told the same.
+    fn trim(&mut self, trimmed: &Trimmed) {
+        while let Some(entry) = self.entries.front()
+            && trimmed.covers(&entry.region, entry.offset)
+        {
+            self.bytes -= entry.published.as_ref().map_or(0, |published| published.frame.event().len());
+            self.dropped = self.dropped.saturating_sub(1);
+            self.entries.pop_front();
+        }
+        self.trimmed = trimmed.clone();
+    }
+
+    /// The position that `since` names, if everything of these regions after it can follow.
+    fn resume(&self, since: &str, regions: &Regions, replay_max: usize) -> Option<Position> {
+        let since: Position = since.parse().ok()?;
+        let known = since.epoch == self.head.epoch && since.offset <= self.head.offset;
+        if !known || self.trimmed.reaches_past(since.offset, regions) {
+            return None;
+        }
+        let missed = self.entries.iter().rev().take_while(|entry| entry.offset > since.offset);
+        let missed = missed.filter(|entry| regions.contains(&entry.region)).take(replay_max + 1).count();
+        (missed <= replay_max).then_some(since)
+    }
+
+    fn next_after(&self, position: Position, regions: &Regions) -> NextAfter {
+        if position.epoch != self.head.epoch || self.trimmed.reaches_past(position.offset, regions) {
+            return NextAfter::Lost;
+        }
+        let start = self.entries.partition_point(|entry| entry.offset <= position.offset);
+        match self.entries.range(start..).find(|entry| regions.contains(&entry.region)) {
+            None => NextAfter::UpToDate(self.head),
+            Some(Entry { published: Some(published), .. }) => NextAfter::InMemory(published.clone()),
+            Some(entry) => NextAfter::InStore(Position { offset: entry.offset - 1, ..position }),
+        }
+    }
+}
+
+/// How many subscriptions there are, and for what.
+#[derive(Debug, Default)]
+struct Subscribers {
+    total: u64,
+    of_all_regions: u64,
+    by_region: HashMap<Region, u64>,
+}
+
+impl Subscribers {
+    fn add(&mut self, regions: &Regions) {
+        self.total += 1;
+        match regions {
+            Regions::All => self.of_all_regions += 1,
+            Regions::Only(names) => names.iter().for_each(|name| *self.by_region.entry(name.clone()).or_default() += 1),
+        }
+    }
+
+    fn remove(&mut self, regions: &Regions) {
+        self.total -= 1;
+        match regions {
+            Regions::All => self.of_all_regions -= 1,
+            Regions::Only(names) => {
+                for name in names {
+                    let count = self.by_region.get_mut(name).expect("what is removed was added");
+                    *count -= 1;
+                    if *count == 0 {
+                        self.by_region.remove(name);
+                    }
+                }
+            }
+        }
+    }
+
+    fn of(&self, region: &Region) -> u64 {
+        self.of_all_regions + self.by_region.get(region).copied().unwrap_or(0)
+    }
+}
+
+/// The last heartbeat encoded, and the pace it tells.
+#[derive(Debug, Default)]
+struct Heartbeat {
+    pace: Option<(Instant, Pace)>,
+    frame: Option<((Position, Pace), Frame)>,
+}
+
+impl Heartbeat {
+    fn pace(&mut self, measure: impl FnOnce() -> Pace) -> Pace {
+        match self.pace {
+            Some((measured, pace)) if measured.elapsed() < PACE_LIFETIME => pace,
+            _ => {
+                let pace = measure();
+                self.pace = Some((Instant::now(), pace));
+                pace
+            }
+        }
+    }
+}

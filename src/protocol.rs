@@ -1,0 +1,226 @@
+//! What goes over the wire to clients: messages, the frames that carry them, and close codes.
+//!
+//! A message is encoded once, whatever the number of clients and of transports: the bytes of a [`Frame`] are a
+//! server-sent event, and the JSON in the middle of them is the WebSocket text.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{
+    position::Position,
+    publication::{Publication, Timestamp},
+};
+
+/// The most that a client may send in one message, in bytes.
+pub const MAX_INCOMING: usize = 4 * 1024;
+
+/// One encoded message, shared by all that send it.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    event: Bytes,
+    /// Where the JSON lies within the event.
+    json: (u32, u32),
+}
+
+impl Frame {
+    /// Encodes a message; `position` becomes the event's id, from which an `EventSource` resumes by itself.
+    pub fn message(message: &Message, position: Option<Position>) -> Self {
+        Self::encode(&serde_json::to_string(message).expect("a message can be written"), position, None)
+    }
+
+    pub fn publication(publication: &Publication) -> Self {
+        Self::encode(&publication.to_json(), Some(publication.position), None)
+    }
+
+    /// Encodes a message with the time after which an `EventSource` is to come back when it loses the stream.
+    pub fn with_retry(message: &Message, position: Option<Position>, retry_ms: u64) -> Self {
+        Self::encode(&serde_json::to_string(message).expect("a message can be written"), position, Some(retry_ms))
+    }
+
+    fn encode(json: &str, position: Option<Position>, retry_ms: Option<u64>) -> Self {
+        debug_assert!(!json.contains(['\n', '\r']), "a line break would end the event's data");
+        let mut event = String::with_capacity(json.len() + 64);
+        if let Some(position) = position {
+            event.push_str(&format!("id: {position}\n"));
+        }
+        if let Some(retry) = retry_ms {
+            event.push_str(&format!("retry: {retry}\n"));
+        }
+        event.push_str("data: ");
+        let start = event.len() as u32;
+        event.push_str(json);
+        let end = event.len() as u32;
+        event.push_str("\n\n");
+        Self { event: event.into(), json: (start, end) }
+    }
+
+    /// The message as JSON text.
+    pub fn json(&self) -> Bytes {
+        self.event.slice(self.json.0 as usize..self.json.1 as usize)
+    }
+
+    /// The message as a server-sent event.
+    pub fn event(&self) -> Bytes {
+        self.event.clone()
+    }
+}
+
+/// What the server says beside publications. A client ignores types and fields that it does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Message {
+    /// Always first.
+    Hello {
+        /// All of this subscription up to here was sent before; what follows starts right after it.
+        position: Position,
+        /// Whether everything after the client's `since` follows; none where it gave none.
+        recovered: Option<bool>,
+        /// The server's time.
+        now: Timestamp,
+        /// How often a heartbeat comes, in milliseconds.
+        heartbeat_ms: u64,
+        #[serde(flatten)]
+        pace: Pace,
+    },
+    /// The connection is alive.
+    Heartbeat {
+        position: Position,
+        #[serde(flatten)]
+        pace: Pace,
+    },
+    /// The answer to a client's ping.
+    Pong,
+    /// A planned restart: come back after so many milliseconds.
+    Reconnect { after_ms: u64 },
+}
+
+/// Over how long the clients should spread what they would else do all at once, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Pace {
+    /// Their own requests to the site after a publication.
+    pub spread_ms: u64,
+    /// Their first attempt to connect again.
+    pub reconnect_window_ms: u64,
+}
+
+impl Pace {
+    /// The longest that clients are asked to spread over.
+    pub const MAX_MS: u64 = 10 * 60 * 1000;
+
+    /// The pace at which `clients` stay below the given rates, both per second and at least 1.
+    pub fn of(clients: u64, refetch_rate: u64, reconnect_rate: u64) -> Self {
+        let over = |rate: u64| (clients.saturating_mul(1000) / rate.max(1)).min(Self::MAX_MS);
+        Self { spread_ms: over(refetch_rate), reconnect_window_ms: over(reconnect_rate) }
+    }
+}
+
+/// Whether a client's text is the one message that gets an answer: `{"type":"ping"}`, whatever else it carries.
+pub fn is_ping(text: &str) -> bool {
+    serde_json::from_str(text).is_ok_and(|message: serde_json::Value| message["type"] == "ping")
+}
+
+/// Why the server ends a connection. Each code tells the client whether to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Disconnect {
+    /// Comes back, after what the `reconnect` message said.
+    Restart,
+    /// Comes back at once, and is then told of a gap: retention overtook it, or the history is another one.
+    PositionLost,
+    /// Comes back: bytes that are no WebSocket frames, most often a broken middlebox (RFC 6455 §7.4.1).
+    ProtocolError,
+    /// Stops: the protocol has no binary messages.
+    Binary,
+    /// Stops: a message longer than [`MAX_INCOMING`].
+    TooBig,
+    /// Comes back after at least a minute: it sent more than it may.
+    Flood,
+    /// Stops: the query can't be read.
+    BadRequest,
+    /// Stops: pages of this origin may not connect.
+    OriginNotAllowed,
+}
+
+impl Disconnect {
+    /// The close code (RFC 6455 §7.4; 4000 and above are this project's own).
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Restart => 1012,
+            Self::PositionLost => 4000,
+            Self::ProtocolError => 1002,
+            Self::Binary => 1003,
+            Self::TooBig => 1009,
+            Self::Flood => 1008,
+            Self::BadRequest => 4400,
+            Self::OriginNotAllowed => 4403,
+        }
+    }
+
+    /// For people who read the browser's console; at most 123 bytes (RFC 6455 §5.5).
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Restart => "the server restarts",
+            Self::PositionLost => "the position is lost",
+            Self::ProtocolError => "not a WebSocket frame",
+            Self::Binary => "binary messages are not supported",
+            Self::TooBig => "messages may have 4 KiB",
+            Self::Flood => "too many messages",
+            Self::BadRequest => "regions can't be read: short names with commas between them",
+            Self::OriginNotAllowed => "this origin is not allowed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_encoding_serves_both_transports() {
+        let position: Position = "k3f9x2ab-7".parse().unwrap();
+        let pace = Pace::of(100, 1000, 2000);
+        let frame = Frame::message(&Message::Heartbeat { position, pace }, Some(position));
+        let json = r#"{"type":"heartbeat","position":"k3f9x2ab-7","spread_ms":100,"reconnect_window_ms":50}"#;
+        assert_eq!(frame.json(), json);
+        assert_eq!(frame.event(), format!("id: k3f9x2ab-7\ndata: {json}\n\n"));
+    }
+
+    #[test]
+    fn hello_says_when_nothing_was_asked_to_be_recovered() {
+        let hello = Message::Hello {
+            position: "k3f9x2ab-7".parse().unwrap(),
+            recovered: None,
+            now: Timestamp::from_millis(0),
+            heartbeat_ms: 25_000,
+            pace: Pace::of(0, 1, 1),
+        };
+        assert_eq!(
+            Frame::with_retry(&hello, None, 3000).event(),
+            "retry: 3000\ndata: {\"type\":\"hello\",\"position\":\"k3f9x2ab-7\",\"recovered\":null,\
+             \"now\":\"1970-01-01T00:00:00Z\",\"heartbeat_ms\":25000,\"spread_ms\":0,\"reconnect_window_ms\":0}\n\n"
+        );
+    }
+
+    #[test]
+    fn the_pace_grows_with_the_clients_up_to_ten_minutes() {
+        assert_eq!(Pace::of(100_000, 1000, 2000), Pace { spread_ms: 100_000, reconnect_window_ms: 50_000 });
+        assert_eq!(Pace::of(u64::MAX, 0, 1).spread_ms, 600_000);
+    }
+
+    #[test]
+    fn only_a_ping_is_a_ping() {
+        for text in [r#"{"type":"ping"}"#, r#" {"at":1,"type":"p\u0069ng"} "#] {
+            assert!(is_ping(text), "{text}");
+        }
+        for text in ["", "ping", "{}", r#"{"type":"pong"}"#, r#"{"type":1}"#, r#"["ping"]"#, r#"{"type":"ping""#] {
+            assert!(!is_ping(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_fits_a_close_frame() {
+        use Disconnect::*;
+        for disconnect in [Restart, PositionLost, ProtocolError, Binary, TooBig, Flood, BadRequest, OriginNotAllowed] {
+            assert!(disconnect.reason().len() <= 123);
+        }
+    }
+}
