@@ -1,0 +1,254 @@
+//! Composition: the only file that names concrete histories and transports.
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::request::Parts,
+    middleware::map_response_with_state,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowHeaders, AllowOrigin, CorsLayer},
+};
+
+use crate::{
+    config::{Config, HistoryKind, Listen},
+    connection::{Connections, SILENT_HEARTBEATS},
+    forwarded::TrustedProxies,
+    history::{History, HistoryError, Retention, memory::MemoryHistory, sqlite},
+    http::{
+        client, health,
+        health::Readiness,
+        metrics::Exposition,
+        notifications::{self, Recent},
+        notify::{self, Publisher},
+    },
+    hub::{Hub, HubOptions},
+    limits::Limits,
+    metrics::Metrics,
+    origin::Origins,
+    rejection::{RejectedFor, Rejection},
+    server::{self, Listener},
+    shutdown::Shutdown,
+    token::{self, Tokens},
+    transport::{Admission, sse, websocket},
+};
+
+/// How long a second process waits for the data directory, so that it can take over from one that drains.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Descriptors that are kept for the database, the listeners and requests that are no clients.
+const RESERVED_DESCRIPTORS: u64 = 100;
+
+/// The server, ready to run.
+pub struct App {
+    pub hub: Arc<Hub>,
+    pub shutdown: Shutdown,
+    router: Router,
+    /// Closed, and its directory unlocked, when the app is dropped.
+    _history: Arc<dyn History>,
+    _lock: Option<File>,
+    drain: Duration,
+    write_timeout: Duration,
+}
+
+/// Why the server can't start. Prints as one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("--listen {listen}: {error}")]
+    Listen { listen: Listen, error: io::Error },
+    #[error("--data-dir {}: {error}", path.display())]
+    DataDir { path: PathBuf, error: io::Error },
+    #[error("--data-dir {}: another process uses it", .0.display())]
+    InUse(PathBuf),
+    #[error("--data-dir: {0}")]
+    Database(#[from] sqlite::OpenError),
+    #[error("{0}")]
+    History(#[from] HistoryError),
+}
+
+impl App {
+    /// Opens the history and puts the parts together; `descriptors` is how many files the process may have open.
+    ///
+    /// # Errors
+    /// When the data directory or the history can't be used. Nothing in them is changed then.
+    pub async fn open(config: &Config, descriptors: u64) -> Result<Self, StartError> {
+        let data_dir = &config.data_dir;
+        let uses_data_dir =
+            config.history == HistoryKind::Sqlite || (config.token.is_empty() && !config.allow_anonymous_notify);
+        let lock = if uses_data_dir { Some(lock(data_dir).await?) } else { None };
+        let retention = Retention {
+            max_count: config.history_max_count as usize,
+            max_age: config.history_max_age,
+            dedup_window: config.dedup_window,
+        };
+        let history: Arc<dyn History> = match config.history {
+            HistoryKind::Memory => Arc::new(MemoryHistory::new(retention)),
+            HistoryKind::Sqlite => Arc::new(sqlite::SqliteHistory::open(&data_dir.join("history.db"), retention)?),
+        };
+        let tokens = if config.token.is_empty() && uses_data_dir {
+            let path = data_dir.join("notify.token");
+            vec![token::read_or_draw(&path).map_err(|error| StartError::DataDir { path, error })?]
+        } else {
+            config.token.clone()
+        };
+
+        let metrics = Arc::new(Metrics::default());
+        let options = HubOptions {
+            replay_max: config.replay_max as usize,
+            refetch_rate: config.refetch_rate,
+            reconnect_rate: config.reconnect_rate,
+            ..HubOptions::default()
+        };
+        let hub = Hub::open(history.clone(), options, metrics.clone()).await?;
+        let shutdown = Shutdown::default();
+        let origins = Arc::new(config.allowed_origins.clone());
+        let max_connections =
+            config.max_connections.unwrap_or_else(|| descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1));
+        let routes = Routes {
+            admission: Admission {
+                connections: Connections {
+                    hub: hub.clone(),
+                    metrics: metrics.clone(),
+                    shutdown: shutdown.clone(),
+                    heartbeat: config.heartbeat,
+                },
+                limits: Limits::new(max_connections, config.max_connections_per_ip),
+                origins: origins.clone(),
+                proxies: Arc::new(TrustedProxies::new(config.trusted_proxies.clone())),
+            },
+            publisher: Publisher {
+                history: history.clone(),
+                hub: hub.clone(),
+                metrics: metrics.clone(),
+                tokens: Arc::new(Tokens::new(&tokens)),
+                anonymous: config.allow_anonymous_notify,
+                regions: Arc::new(config.regions.clone()),
+            },
+            recent: Recent { hub: hub.clone(), origins: origins.clone() },
+            readiness: Readiness { history: history.clone(), shutdown: shutdown.clone() },
+            exposition: Exposition {
+                metrics: metrics.clone(),
+                tokens: Arc::new(Tokens::new(config.metrics_token.as_ref().map_or(&tokens, std::slice::from_ref))),
+            },
+            origins,
+            metrics,
+        };
+        Ok(Self {
+            hub,
+            shutdown,
+            router: routes.router(),
+            _history: history,
+            _lock: lock,
+            drain: config.drain,
+            write_timeout: config.heartbeat * SILENT_HEARTBEATS,
+        })
+    }
+
+    /// Serves until [`Shutdown::start`], then until all clients have left or the drain time is over.
+    pub async fn run(self, listeners: Vec<Listener>) {
+        let feed = tokio::spawn(self.hub.clone().run());
+        for listener in listeners {
+            let accept = server::accept(listener, self.router.clone(), self.shutdown.clone(), self.write_timeout);
+            self.shutdown.spawn(accept);
+        }
+        self.shutdown.started().await;
+        let left = self.shutdown.drained(self.drain).await;
+        if left > 0 {
+            tracing::warn!(left, "the drain time is over; connections are cut");
+        }
+        feed.abort();
+    }
+}
+
+/// What the routes need.
+struct Routes {
+    admission: Admission,
+    publisher: Publisher,
+    recent: Recent,
+    readiness: Readiness,
+    exposition: Exposition,
+    origins: Arc<Origins>,
+    metrics: Arc<Metrics>,
+}
+
+impl Routes {
+    /// All routes there are.
+    fn router(self) -> Router {
+        let websocket = Router::new().route("/ws", get(websocket::handshake)).with_state(self.admission.clone());
+        let feed = Router::new()
+            .route("/events", get(sse::open))
+            .with_state(self.admission)
+            .route("/notifications", get(notifications::notifications))
+            .with_state(self.recent)
+            .route("/notifier.js", get(client::script))
+            .route("/notifier.esm.js", get(client::module))
+            .route("/notifier.d.ts", get(client::types))
+            .layer(cors(self.origins));
+        let rest = Router::new()
+            .route("/notify", post(notify::notify))
+            .with_state(self.publisher)
+            .route("/", get(client::page))
+            .route("/healthz", get(health::healthz))
+            .route("/readyz", get(health::readyz))
+            .with_state(self.readiness)
+            .route("/metrics", get(crate::http::metrics::metrics))
+            .with_state(self.exposition);
+        feed.merge(rest)
+            .layer(CatchPanicLayer::custom(|_| Rejection::Internal.into_response()))
+            .merge(websocket)
+            .fallback(async || Rejection::NotFound)
+            .method_not_allowed_fallback(async || Rejection::MethodNotAllowed)
+            .layer(map_response_with_state(self.metrics, count_refusal))
+    }
+}
+
+/// Lets pages of allowed origins read; without credentials, since there are none.
+fn cors(origins: Arc<Origins>) -> CorsLayer {
+    let allowed =
+        move |origin: &axum::http::HeaderValue, _: &Parts| origins.allow(Some(origin.to_str().unwrap_or("?")));
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(allowed))
+        .allow_methods([axum::http::Method::GET])
+        .allow_headers(AllowHeaders::mirror_request())
+        .vary([axum::http::header::ORIGIN])
+}
+
+async fn count_refusal(State(metrics): State<Arc<Metrics>>, response: Response) -> Response {
+    if let Some(RejectedFor(reason)) = response.extensions().get() {
+        metrics.refused(reason);
+    }
+    response
+}
+
+/// Creates the data directory where it is missing and takes it for this process.
+async fn lock(data_dir: &PathBuf) -> Result<File, StartError> {
+    const INTERVAL: Duration = Duration::from_millis(50);
+
+    let failed = |error| StartError::DataDir { path: data_dir.clone(), error };
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    // The directory itself is locked: a file of its own would be one more thing to explain, and closing any
+    // descriptor of the database would drop the locks that SQLite holds (POSIX record locks).
+    let directory = File::open(data_dir).map_err(failed)?;
+    let wait = async {
+        loop {
+            match directory.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(INTERVAL).await,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    };
+    tokio::time::timeout(LOCK_PATIENCE, wait).await.map_err(|_| StartError::InUse(data_dir.clone()))??;
+    Ok(directory)
+}

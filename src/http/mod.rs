@@ -1,0 +1,7 @@
+//! The routes beside the transports.
+
+pub mod client;
+pub mod health;
+pub mod metrics;
+pub mod notifications;
+pub mod notify;

@@ -1,0 +1,149 @@
+//! Permits and rates: how many clients may be connected, and how much one may say.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::forwarded::counted;
+
+/// Counts connected clients, in all and by address.
+pub struct Limits {
+    max_connections: u64,
+    max_connections_per_address: u64,
+    connected: Mutex<Connected>,
+}
+
+#[derive(Default)]
+struct Connected {
+    total: u64,
+    by_address: HashMap<IpAddr, u64>,
+}
+
+/// One connected client; it counts until this is dropped.
+pub struct Permit {
+    limits: Arc<Limits>,
+    address: Option<IpAddr>,
+}
+
+/// Why no permit was given. An established client is never ended to admit another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The server is full.
+    Full,
+    /// The client's address has as many connections as it may.
+    AddressFull,
+}
+
+impl Limits {
+    pub fn new(max_connections: u64, max_connections_per_address: u64) -> Arc<Self> {
+        Arc::new(Self { max_connections, max_connections_per_address, connected: Mutex::default() })
+    }
+
+    /// Admits a client; one without an address (a silent proxy on a Unix socket) counts in all only.
+    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
+        let address = address.map(counted);
+        let mut connected = self.connected();
+        if connected.total >= self.max_connections {
+            return Err(Refusal::Full);
+        }
+        if let Some(address) = address {
+            let of_address = connected.by_address.entry(address).or_default();
+            if *of_address >= self.max_connections_per_address {
+                return Err(Refusal::AddressFull);
+            }
+            *of_address += 1;
+        }
+        connected.total += 1;
+        Ok(Permit { limits: self.clone(), address })
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Connected> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut connected = self.limits.connected();
+        connected.total -= 1;
+        if let Some(address) = self.address
+            && let Some(count) = connected.by_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                connected.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// How much one client may say: a burst of 60 messages, then one a second. The script sends far less.
+#[derive(Debug)]
+pub struct MessageRate {
+    /// When the bucket is full again; the further ahead, the emptier it is.
+    full_at: Instant,
+}
+
+impl MessageRate {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    const BURST: u32 = 60;
+
+    pub fn new() -> Self {
+        Self { full_at: Instant::now() }
+    }
+
+    /// Counts one message; whether the client may go on.
+    pub fn allow(&mut self) -> bool {
+        let now = Instant::now();
+        self.full_at = self.full_at.max(now) + Self::INTERVAL;
+        self.full_at - now <= Self::INTERVAL * Self::BURST
+    }
+}
+
+impl Default for MessageRate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_are_counted_in_all_and_by_address() {
+        let limits = Limits::new(3, 2);
+        let [one, other]: [Option<IpAddr>; 2] = ["1.1.1.1", "2.2.2.2"].map(|text| text.parse().ok());
+        let first = limits.admit(one).ok().unwrap();
+        let _second = limits.admit(one).ok().unwrap();
+        assert_eq!(limits.admit(one).err(), Some(Refusal::AddressFull));
+        let _third = limits.admit(other).ok().unwrap();
+        assert_eq!(limits.admit(None).err(), Some(Refusal::Full));
+        drop(first);
+        assert!(limits.admit(one).is_ok());
+    }
+
+    #[test]
+    fn addresses_that_left_are_forgotten() {
+        let limits = Limits::new(3, 2);
+        drop(limits.admit("1.1.1.1".parse().ok()));
+        assert!(limits.connected().by_address.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_passes_and_a_flood_does_not() {
+        let mut rate = MessageRate::new();
+        assert!((0..60).all(|_| rate.allow()));
+        assert!(!rate.allow());
+        let mut calm = MessageRate::new();
+        for _ in 0..1000 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(calm.allow());
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! From listening sockets to the router: accepts connections and bounds what each may hold and for how long.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::{Sleep, sleep},
+};
+use tower::Service;
+
+use crate::{config::Listen, shutdown::Shutdown, transport::Peer};
+
+/// What the kernel holds for one connection at most, in each direction, in bytes (it doubles the number for its own
+/// bookkeeping): a client that stops reading costs 64 KiB, not megabytes.
+const SOCKET_BUFFER: usize = 16 * 1024;
+
+/// How much may wait in the kernel unsent before a socket stops taking more. What waits there is out of our hands.
+const NOTSENT_LOWAT: u32 = 16 * 1024;
+
+const BACKLOG: i32 = 4096;
+
+/// How long a client may take to send the head of a request, the first as well as the next one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The longest head of a request, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How long to wait after the system refused to accept, most often for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that listens.
+pub enum Listener {
+    Tcp(TcpListener),
+    /// With its path, which is removed at the end.
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Binds an address. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// When the address is in use or can't be had.
+    pub fn bind(listen: &Listen) -> io::Result<Self> {
+        match listen {
+            Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
+            Listen::Unix(path) => bind_unix(path).map(|listener| Self::Unix(listener, path.clone())),
+        }
+    }
+
+    /// Where it listens, with the port that the system chose for port 0.
+    pub fn address(&self) -> Listen {
+        match self {
+            Self::Tcp(listener) => Listen::Tcp(listener.local_addr().expect("a bound socket has an address")),
+            Self::Unix(_, path) => Listen::Unix(path.clone()),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), Peer(Some(canonical(address)))))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer(None)))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}
+
+/// The options are set on the listener; Linux hands them on to each socket that it accepts.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket {
+        // Left by a process that was killed, unless somebody answers.
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Accepts until the shutdown starts, then closes the listener. Clients that are connected live on in tasks that
+/// `shutdown` waits for.
+pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, write_timeout: Duration) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.started() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if let Stream::Tcp(stream) = &stream {
+                    // Data that nobody acknowledges for so long was sent to a client that is gone.
+                    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout));
+                }
+                let io = TimedIo { stream, write_timeout, deadline: None };
+                shutdown.spawn(serve(io, peer, router.clone(), shutdown.clone()));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "no connection can be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Errors that Linux reports for a connection that broke before it was accepted (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+async fn serve(io: TimedIo, peer: Peer, router: Router, shutdown: Shutdown) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let response = router.clone().call(request.map(Body::new));
+        async { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.started() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn pin(&mut self) -> Pin<&mut dyn Io> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Unix(stream) => Pin::new(stream),
+        }
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// A stream whose writes fail when none makes progress for a while, whatever is sent over it.
+struct TimedIo {
+    stream: Stream,
+    write_timeout: Duration,
+    /// Set while a write waits.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl TimedIo {
+    fn timed<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.deadline = None;
+            return written;
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));
+        ready!(deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for TimedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream.pin().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for TimedIo {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.stream.pin().poll_write(context, bytes);
+        self.timed(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.stream.pin().poll_write_vectored(context, slices);
+        self.timed(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.pin().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.pin().poll_shutdown(context)
+    }
+}

@@ -1,0 +1,76 @@
+//! The ways to reach a client. A transport asks its [`Connection`](crate::connection::Connection) what to send and
+//! sends it; it knows nothing of stores or of other transports.
+
+pub mod sse;
+pub mod websocket;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::http::{HeaderMap, header::ORIGIN};
+
+use crate::{
+    connection::Connections,
+    forwarded::TrustedProxies,
+    limits::{Limits, Permit, Refusal},
+    origin::Origins,
+    region::{InvalidRegions, Regions},
+};
+
+/// What both transports need to take a client in.
+#[derive(Clone)]
+pub struct Admission {
+    pub connections: Connections,
+    pub limits: Arc<Limits>,
+    pub origins: Arc<Origins>,
+    pub proxies: Arc<TrustedProxies>,
+}
+
+/// The address at the other end of the connection; none for a Unix socket. The server puts it into each request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub Option<IpAddr>);
+
+impl Admission {
+    fn allows_origin(&self, headers: &HeaderMap) -> bool {
+        // An origin that is no text is nobody's, so it matches no list.
+        let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or("?"));
+        self.origins.allow(origin)
+    }
+
+    fn permit(&self, peer: Peer, headers: &HeaderMap) -> Result<Permit, Refusal> {
+        self.limits.admit(self.proxies.client(peer.0, headers))
+    }
+}
+
+/// What a client asks for in its query.
+#[derive(Debug)]
+pub struct SubscriptionQuery {
+    pub regions: Result<Regions, InvalidRegions>,
+    /// As it was given; nothing in it refuses a handshake.
+    pub since: Option<String>,
+}
+
+impl SubscriptionQuery {
+    pub fn parse(query: Option<&str>) -> Self {
+        Self { regions: parameter(query, "regions").as_deref().unwrap_or("").parse(), since: parameter(query, "since") }
+    }
+}
+
+/// A query parameter by name, the first of several, with what can't be decoded replaced.
+pub fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or("").as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_whatever_it_holds() {
+        let query = SubscriptionQuery::parse(Some("since=a%ff&since=b&regions=US%2CGB&x"));
+        assert_eq!(query.regions, "US,GB".parse());
+        assert_eq!(query.since.as_deref(), Some("a\u{fffd}"));
+        let query = SubscriptionQuery::parse(None);
+        assert_eq!((query.regions, query.since), (Ok(Regions::All), None));
+    }
+}
