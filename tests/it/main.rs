@@ -1,0 +1,7 @@
+//! Tests of the whole server over real sockets, each against a process of its own.
+//!
+//! What takes minutes is marked `#[ignore]` and run by `tests/run chaos`.
+
+mod support;
+
+mod smoke;
