@@ -16,7 +16,7 @@ BINARY = pathlib.Path(os.environ.get("VIDEO_NOTIFIER_BIN", ROOT / "target/releas
 TOKEN = "interop-token"
 
 # Far above what anything here takes: a hang is a failure, not a wait.
-PATIENCE = 20
+PATIENCE = 10
 
 
 class Server:

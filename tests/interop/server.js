@@ -15,7 +15,7 @@ const BINARY = path.resolve(
 const TOKEN = 'interop-token';
 
 // Far above what any test here takes: a hang is a failure, not a wait.
-export const PATIENCE = { timeout: 30_000 };
+export const PATIENCE = { timeout: 20_000 };
 
 /** A folder that lasts as long as the test, and servers on it that end with it. */
 export async function site(t) {

@@ -5,12 +5,13 @@ from requests.adapters import HTTPAdapter, Retry
 
 def notify(region, videos):
     """Tells every open page what a fetch has found; never fails the fetch."""
+    server = os.environ["NOTIFIER_URL"]
     with requests.Session() as session:
-        session.mount("http", HTTPAdapter(max_retries=Retry(
+        session.mount(server, HTTPAdapter(max_retries=Retry(
             total=5, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None)))
         try:
             answer = session.post(
-                os.environ["NOTIFIER_URL"] + "/notify",
+                server + "/notify",
                 json={"region": region, "videos": videos},
                 headers={
                     "Authorization": "Bearer " + os.environ["NOTIFIER_TOKEN"],
