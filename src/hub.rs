@@ -220,7 +220,7 @@ impl Hub {
             }
             Tailed::Trimmed(trimmed) => {
                 let mut window = self.window_mut();
-                let unseen = trimmed.reaches_past(window.head.offset, &Regions::All);
+                let unseen = trimmed.highest() > window.head.offset;
                 window.trim(&trimmed);
                 drop(window);
                 if unseen {
@@ -351,8 +351,8 @@ impl Hub {
 pub(crate) enum NextAfter {
     /// The next publication of the regions.
     InMemory(Arc<Published>),
-    /// It has to be read from the store, right after this position.
-    InStore(Position),
+    /// It has to be read from the store, right after a position; the hub itself knows of nothing beyond its head.
+    InStore { after: Position, head: Position },
     /// Nothing up to the head.
     UpToDate(Position),
     /// Something after the position is gone, or it is of another history.
@@ -429,6 +429,8 @@ impl Window {
             self.entries.pop_front();
         }
         self.trimmed = trimmed.clone();
+        // Past what was trimmed unseen: a subscription that starts now must not start before it.
+        self.head.offset = self.head.offset.max(trimmed.highest());
     }
 
     /// The position that `since` names, if everything of these regions after it can follow.
@@ -451,7 +453,9 @@ impl Window {
         match self.entries.range(start..).find(|entry| regions.contains(&entry.region)) {
             None => NextAfter::UpToDate(self.head),
             Some(Entry { published: Some(published), .. }) => NextAfter::InMemory(published.clone()),
-            Some(entry) => NextAfter::InStore(Position { offset: entry.offset - 1, ..position }),
+            Some(entry) => {
+                NextAfter::InStore { after: Position { offset: entry.offset - 1, ..position }, head: self.head }
+            }
         }
     }
 }

@@ -107,12 +107,17 @@ impl Subscription {
                 self.hub.metrics.replayed();
                 Ok(Some(Delivery::Shared(published)))
             }
-            NextAfter::InStore(position) => {
-                match self.hub.read(position).await {
+            NextAfter::InStore { after, head } => {
+                match self.hub.read(after).await {
                     Ok(page) if page.trimmed.reaches_past(self.position.offset, &self.regions) => {
                         return Err(PositionLost);
                     }
-                    Ok(page) => self.page = page.publications.into(),
+                    Ok(page) => {
+                        // The store may be ahead of the hub. What lies beyond its head will come live; given out
+                        // now it would come twice, and a client could stand where the hub can't prove anything.
+                        let known = page.publications.into_iter().filter(|it| it.position.offset <= head.offset);
+                        self.page = known.collect();
+                    }
                     Err(HistoryError::PositionLost) => return Err(PositionLost),
                     // The position is kept, so the client waits and misses nothing.
                     Err(HistoryError::Unavailable(_)) => tokio::time::sleep(STORE_PAUSE).await,

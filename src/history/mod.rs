@@ -111,6 +111,11 @@ impl Trimmed {
         self.0.get(region).is_some_and(|mark| offset <= *mark)
     }
 
+    /// The highest offset that is gone, 0 where none is.
+    pub fn highest(&self) -> Offset {
+        self.0.values().copied().max().unwrap_or(0)
+    }
+
     /// Whether something of these regions after `position` is gone.
     pub fn reaches_past(&self, position: Offset, regions: &Regions) -> bool {
         self.0.iter().any(|(region, mark)| *mark > position && regions.contains(region))
