@@ -83,7 +83,7 @@ test('eventsource: SIGTERM ends the stream, and a new server is found and nothin
 
   const second = await start({ port: first.port });
   // Perhaps before the client is back, perhaps after: it must get it either way.
-  const posted = await second.post('US', 'from the new server');
+  const posted = await second.post('US', 'from-the-new-server');
   const hello = await inbox.nextButHeartbeats();
   assert.deepEqual([hello.type, hello.recovered], ['hello', true]);
   assert.equal(hello.position.split('-')[0], position.split('-')[0]);

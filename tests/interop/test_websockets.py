@@ -73,7 +73,7 @@ def test_a_position_survives_a_restart_of_the_server(start):
     server = start()
     with ws(server) as client:
         position = message(client)["position"]
-    missed = server.post("US", "before the restart")
+    missed = server.post("US", "before-the-restart")
     server.terminate()
     assert server.status() == 0
     server = start()
@@ -96,7 +96,7 @@ def test_answering_pings_keeps_a_silent_client_connected(server):
         message(client)
         # The server drops a client that was silent for three heartbeats.
         assert [message(client)["type"] for _ in range(8)] == ["heartbeat"] * 8
-        posted = server.post("US", "still here")
+        posted = server.post("US", "still-here")
         assert skip_heartbeats(client) == posted
 
 
