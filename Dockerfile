@@ -55,7 +55,7 @@ EXPOSE 8765
 # The server drains within 8 s of SIGTERM, and Docker waits 10.
 STOPSIGNAL SIGTERM
 # A start that waits 10 s for its predecessor to let go of the data is healthy.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
     CMD ["/usr/local/bin/video-notifier", "healthcheck"]
 
 # Last, so that a new revision with the same source keeps every layer.
