@@ -30,7 +30,13 @@ export function safeImage(url, base) {
  * @param {string} base the page's address
  */
 export function regionLink(template, region, base) {
-  return template ? safeLink(template.replaceAll('{region}', encodeURIComponent(region)), base) : null
+  if (!template) return null
+  try {
+    return safeLink(template.replaceAll('{region}', encodeURIComponent(region)), base)
+  } catch {
+    // Half a surrogate pair can't be encoded.
+    return null
+  }
 }
 
 /**

@@ -223,15 +223,17 @@ export class VideoNotifier extends EventTarget {
     this.#gather()
   }
 
-  /** Shows what came within a moment as one toast; nothing while the user can't see it. */
+  /** Shows what came within a moment as one toast; a film in full screen is not disturbed. */
   #gather() {
     if (this.#gathering !== null || this.#waiting.length === 0) return
-    this.#gathering = this.#world.setTimeout(() => {
+    const show = () => {
       this.#gathering = null
-      if (this.#document?.hidden || this.#document?.fullscreenElement || this.muted) return
+      if (this.muted || this.#document?.fullscreenElement) return
       this.#toasts?.show(this.#waiting, this.#serverNow())
       this.#waiting = []
-    }, GATHER_MS)
+    }
+    // A hidden tab gets its timers late, but those of no length at once; its toast stands until it is looked at.
+    this.#gathering = this.#world.setTimeout(show, this.#document?.hidden ? 0 : GATHER_MS)
   }
 
   #serverNow() {

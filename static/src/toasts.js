@@ -74,10 +74,11 @@ export class Toasts {
    */
   show(notifications, now) {
     const headline = this.#text.headline(notifications)
-    const element = this.#element('li', 'vw-toast', this.#stack)
+    const element = this.#element('li', 'vw-toast')
     element.setAttribute('part', 'toast')
     element.tabIndex = -1
     this.#fill(element, headline, notifications, now)
+    this.#stack.append(element)
     const toast = { element, timer: null, left: STANDS_MS, since: 0 }
     this.#toasts.push(toast)
     this.#status.textContent = headline
@@ -171,12 +172,9 @@ export class Toasts {
     )
     region.addEventListener(
       'focusout',
-      () => {
-        // The focus has left only once it is somewhere else.
-        queueMicrotask(() => {
-          if (!this.#hasFocus()) this.#before = null
-          update()
-        })
+      ({ relatedTarget }) => {
+        if (!(relatedTarget instanceof Node && region.contains(relatedTarget))) this.#before = null
+        update()
       },
       { signal },
     )
@@ -270,13 +268,13 @@ export class Toasts {
    * @template {keyof HTMLElementTagNameMap} Name
    * @param {Name} name
    * @param {string} className
-   * @param {Node} parent
+   * @param {Node} [parent]
    * @returns {HTMLElementTagNameMap[Name]}
    */
   #element(name, className, parent) {
     const element = this.#document.createElement(name)
     element.className = className
-    parent.appendChild(element)
+    parent?.appendChild(element)
     return element
   }
 }

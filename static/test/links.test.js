@@ -44,6 +44,7 @@ test('images are https or the site’s own', () => {
 test('a region is encoded into the template, which passes the same list', () => {
   assert.equal(regionLink('/trending?region={region}', 'US', BASE), 'https://site.example/trending?region=US')
   assert.equal(regionLink('/t/{region}', '../"><b>', BASE), 'https://site.example/t/..%2F%22%3E%3Cb%3E')
+  assert.equal(regionLink('/t/{region}', '\ud800', BASE), null)
   for (const template of ['javascript:alert("{region}")', '//evil.example/{region}', '', undefined]) {
     assert.equal(regionLink(template, 'US', BASE), null)
   }
