@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::StreamExt;
 use tokio::{
-    sync::{Notify, Semaphore, broadcast},
+    sync::{Notify, Semaphore, broadcast, watch},
     time::Instant,
 };
 
@@ -84,6 +84,8 @@ pub struct Hub {
     readers: Semaphore,
     subscribers: Mutex<Subscribers>,
     heartbeat: Mutex<Heartbeat>,
+    /// Changes with the head.
+    moved: watch::Sender<()>,
 }
 
 /// What travels over the broadcast channel.
@@ -169,6 +171,7 @@ impl Hub {
             readers: Semaphore::new(READERS),
             subscribers: Mutex::default(),
             heartbeat: Mutex::default(),
+            moved: watch::Sender::new(()),
             options,
         }))
     }
@@ -215,6 +218,7 @@ impl Hub {
                 // what the channel then brings again.
                 self.window_mut().push(published.clone());
                 let _ = self.sender.send(Event::Published(published.clone()));
+                self.moved.send_replace(());
                 self.metrics.published(&published.region);
                 tokio::spawn(published.report(self.metrics.clone()));
             }
@@ -250,6 +254,16 @@ impl Hub {
     /// Called when a subscription ends.
     pub(crate) fn unsubscribe(&self, regions: &Regions) {
         self.lock_subscribers().remove(regions);
+    }
+
+    /// Returns once the hub has seen a position, or after a while: what its poster asks next is then answered with it.
+    pub async fn seen(&self, position: Position) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+
+        let mut moved = self.moved.subscribe();
+        let reached = |head: Position| head.epoch == position.epoch && head.offset >= position.offset;
+        let wait = async { while !reached(self.head()) && moved.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(PATIENCE, wait).await;
     }
 
     /// The last position that the hub has seen.

@@ -68,6 +68,10 @@ pub async fn notify(
     if receipt.deduplicated {
         publisher.metrics.deduplicated();
     }
+    // A receipt's id is a position: whoever resumes from it at once must not be told that nobody knows it.
+    if let Some(position) = receipt.id {
+        publisher.hub.seen(position).await;
+    }
     Ok(Json(receipt))
 }
 
