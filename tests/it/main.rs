@@ -4,5 +4,7 @@
 
 mod support;
 
+mod pings;
+mod shutdown;
 mod smoke;
 mod startup;
