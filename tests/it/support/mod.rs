@@ -3,6 +3,7 @@
 pub mod client;
 pub mod mount;
 pub mod process;
+pub mod raw;
 pub mod server;
 
 pub use client::{EventStream, Socket};
