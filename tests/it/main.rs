@@ -4,6 +4,7 @@
 
 mod support;
 
+mod faults;
 mod pings;
 mod shutdown;
 mod smoke;

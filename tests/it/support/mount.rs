@@ -22,10 +22,6 @@ impl Mount {
     pub fn make_read_only(&self) {
         assert!(mount(&["-o", "remount,ro"], &self.0), "a file system with a file open for writing stays writable");
     }
-
-    pub fn make_writable(&self) {
-        assert!(mount(&["-o", "remount,rw"], &self.0));
-    }
 }
 
 impl Drop for Mount {
