@@ -46,6 +46,8 @@ pub struct Connection {
     /// When the client last said anything.
     heard: Instant,
     rate: MessageRate,
+    /// Pings that the client has not answered yet; the answers are asked for, so they count against no rate.
+    unanswered: u64,
     _permit: Permit,
     /// The end of the process waits for this.
     _held: TaskTrackerToken,
@@ -90,6 +92,7 @@ impl Connections {
             in_flight: None,
             heard: Instant::now(),
             rate: MessageRate::new(),
+            unanswered: 0,
             _permit: permit,
             _held: self.shutdown.hold(),
         }
@@ -144,6 +147,24 @@ impl Connection {
         }
         self.metrics.ignored_message();
         Ok(None)
+    }
+
+    /// A Ping was sent with the heartbeat.
+    pub fn pinged(&mut self) {
+        self.unanswered += 1;
+    }
+
+    /// A Pong: the answer to a Ping, or one that nobody asked for.
+    ///
+    /// # Errors
+    /// When the client says more than it may.
+    pub fn pong(&mut self) -> Result<(), Disconnect> {
+        if self.unanswered == 0 {
+            return self.sign_of_life();
+        }
+        self.unanswered -= 1;
+        self.heard = Instant::now();
+        Ok(())
     }
 
     /// The client is alive: a frame that carries no message.

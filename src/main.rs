@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, stderr},
+    path::Path,
     process::ExitCode,
 };
 
@@ -12,6 +13,7 @@ use video_notifier::{
     app::{App, StartError},
     config::{Command, CommandLine, Config, Listen, LogFormat},
     healthcheck,
+    region::Regions,
     server::Listener,
     shutdown,
 };
@@ -67,23 +69,43 @@ async fn run(config: &Config) -> Result<(), StartError> {
 
 /// Says where the server listens and how to post; the token itself never appears.
 fn greet(config: &Config, listeners: &[Listener], descriptors: u64) {
-    let addresses: Vec<String> = listeners
-        .iter()
-        .map(|listener| match listener.address() {
-            address @ Listen::Tcp(_) => format!("http://{address}"),
-            address @ Listen::Unix(_) => address.to_string(),
-        })
-        .collect();
-    let token = match (config.token.is_empty(), config.allow_anonymous_notify) {
-        (true, true) => "(none needed)".to_owned(),
-        (true, false) => format!("$(cat {})", config.data_dir.join("notify.token").display()),
-        (false, _) => "$NOTIFIER_TOKEN".to_owned(),
+    let addresses: Vec<Listen> = listeners.iter().map(Listener::address).collect();
+    let names = addresses.iter().map(|address| match address {
+        Listen::Tcp(address) => format!("http://{address}"),
+        Listen::Unix(_) => address.to_string(),
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    tracing::info!(descriptors, "listening on {names}; post with {}", example_post(config, &addresses[0]));
+}
+
+/// A command line that posts, for any POSIX shell in the same folder.
+fn example_post(config: &Config, address: &Listen) -> String {
+    let authorization = match &config.token[..] {
+        [] if config.allow_anonymous_notify => String::new(),
+        [] => {
+            let path = quoted(&config.data_dir.join("notify.token"));
+            format!(" -H \"Authorization: Bearer $(cat {path})\"")
+        }
+        [_] => " -H \"Authorization: Bearer $NOTIFIER_TOKEN\"".to_owned(),
+        // The first of them.
+        [..] => " -H \"Authorization: Bearer ${NOTIFIER_TOKEN%%,*}\"".to_owned(),
     };
-    let post = format!(
-        "curl -H \"Authorization: Bearer {token}\" -d '{{\"region\":\"US\",\"videos\":[{{\"id\":1,\"title\":\"Hello\"}}]}}' {}/notify",
-        addresses[0]
-    );
-    tracing::info!(descriptors, "listening on {}; post with {post}", addresses.join(", "));
+    let region = match &config.regions {
+        Regions::Only(names) => names.first().map_or("US", |region| region.as_str()),
+        Regions::All => "US",
+    };
+    let to = match address {
+        Listen::Tcp(address) => format!("http://{address}/notify"),
+        Listen::Unix(path) => format!("--unix-socket {} http://localhost/notify", quoted(path)),
+    };
+    format!(r#"curl{authorization} -d '{{"region":"{region}","videos":[{{"id":1,"title":"Hello"}}]}}' {to}"#)
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-".contains(letter);
+    if path.chars().all(plain) && !path.starts_with('-') { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 fn start_logs(format: Option<LogFormat>) {

@@ -5,6 +5,7 @@
 //! logging lets go on beside the writer.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -221,6 +222,8 @@ impl History for SqliteHistory {
 /// Owns the only connection that writes.
 struct Writer {
     path: PathBuf,
+    /// Which file that was at the start.
+    file: FileId,
     /// None after a failure that may have left the connection unusable; it is opened again with the next post.
     connection: Option<Connection>,
     epoch: Epoch,
@@ -236,7 +239,8 @@ impl Writer {
             |row| row.get(0),
         )?;
         let clock = Clock::starting_after(latest);
-        Ok(Self { path: path.to_owned(), connection: Some(connection), epoch, retention, clock })
+        let file = file_id(path).ok_or_else(moved)?;
+        Ok(Self { path: path.to_owned(), file, connection: Some(connection), epoch, retention, clock })
     }
 
     /// Serves posts until their sender is gone.
@@ -260,7 +264,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull)) {
+                    if !leaves_connection_usable(&error) {
                         self.connection = None;
                     }
                     tracing::error!(%error, posts = answers.len(), "the history can't be written");
@@ -275,6 +279,10 @@ impl Writer {
     /// Appends all of them and trims, in one transaction.
     fn commit(&mut self, appends: &[Append]) -> Result<Outcome, rusqlite::Error> {
         let now = self.clock.millis();
+        // What is written to a file without a name is gone with this process, receipts or not.
+        if file_id(&self.path) != Some(self.file) {
+            return Err(moved());
+        }
         let connection = match &mut self.connection {
             Some(connection) => connection,
             // Without CREATE: a file that vanished is a failure, not the start of another history.
@@ -305,6 +313,29 @@ impl Writer {
         batch.transaction.execute("UPDATE history SET head = ?1", [batch.head])?;
         batch.transaction.commit()?;
         Ok(Outcome { receipts, changed })
+    }
+}
+
+/// Device and number of a file, whatever its name.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// SQLite knows this error, but does not look for it in write-ahead logging.
+fn moved() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED);
+    rusqlite::Error::SqliteFailure(code, Some("the file was moved, deleted or replaced".into()))
+}
+
+fn leaves_connection_usable(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+    match code {
+        Some((ErrorCode::DatabaseBusy | ErrorCode::DiskFull, _)) => true,
+        // To close the last connection would remove the log beside whatever file is there now.
+        Some((_, rusqlite::ffi::SQLITE_READONLY_DBMOVED)) => true,
+        _ => false,
     }
 }
 

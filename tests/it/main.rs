@@ -4,4 +4,8 @@
 
 mod support;
 
+mod faults;
+mod pings;
+mod shutdown;
 mod smoke;
+mod startup;

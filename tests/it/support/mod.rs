@@ -1,10 +1,14 @@
 //! A real server process, and real clients to talk to it.
 
 pub mod client;
+pub mod mount;
+pub mod process;
+pub mod raw;
 pub mod server;
 
 pub use client::{EventStream, Socket};
-pub use server::Server;
+pub use mount::Mount;
+pub use server::{Server, Setup};
 
 /// The body of a post: one video of that id.
 pub fn post_body(region: &str, id: impl std::fmt::Display) -> String {

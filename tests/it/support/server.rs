@@ -1,14 +1,20 @@
 //! Starts the binary that is shipped, on a port that the system chooses, and ends it with the test.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use reqwest::{Method, RequestBuilder, Response};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStderr, Command},
+    sync::mpsc,
     time::timeout,
 };
 
@@ -22,38 +28,116 @@ pub const TOKEN: &str = "test-token";
 pub struct Server {
     pub address: String,
     pub http: reqwest::Client,
+    /// The line of the log that said where it listens.
+    pub start_line: String,
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    /// The lines of its log that nobody has asked for yet. They are read as they come: a full pipe would stall the server.
+    log: mpsc::UnboundedReceiver<String>,
     /// Kept over a restart.
+    setup: Setup,
+}
+
+/// How a server is started.
+#[derive(Clone)]
+pub struct Setup {
+    /// Removed with the last server that uses it.
     data: Arc<TempDir>,
+    data_dir: PathBuf,
+    token: Option<String>,
     flags: Vec<String>,
+    /// Named before the address that the tests use.
+    listen_first: Option<String>,
+    variables: Vec<(String, String)>,
+    /// Runs the server as `sh -c 'this; exec "$@"'`.
+    shell: Option<String>,
+}
+
+impl Setup {
+    pub fn new(flags: &[&str]) -> Self {
+        Self::in_folder(Arc::new(tempfile::tempdir().expect("a temporary directory")), flags)
+    }
+
+    /// With a folder that exists, as data directory.
+    pub fn in_folder(data: Arc<TempDir>, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let data_dir = data.path().to_owned();
+        Self {
+            data,
+            data_dir,
+            token: Some(TOKEN.to_owned()),
+            flags,
+            listen_first: None,
+            variables: Vec::new(),
+            shell: None,
+        }
+    }
+
+    /// Names the data directory: one within the temporary folder, which need not exist.
+    pub fn data_dir(mut self, name: &str) -> Self {
+        self.data_dir = self.data.path().join(name);
+        self
+    }
+
+    /// Without `--token`.
+    pub fn no_token(mut self) -> Self {
+        self.token = None;
+        self
+    }
+
+    /// Listens at another address too, which it names first.
+    pub fn listen_first(mut self, listen: &str) -> Self {
+        self.listen_first = Some(listen.to_owned());
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs something in the shell that then becomes the server, such as `ulimit`.
+    pub fn shell(mut self, script: &str) -> Self {
+        self.shell = Some(script.to_owned());
+        self
+    }
+
+    pub async fn start(self) -> Server {
+        self.launch("127.0.0.1:0").await
+    }
+
+    async fn launch(self, listen: &str) -> Server {
+        let mut command = match &self.shell {
+            None => command(),
+            Some(script) => {
+                let mut shell = without_variables(Command::new("sh"));
+                shell.args(["-c", &format!("{script}\nexec \"$@\""), "sh", BINARY]);
+                shell
+            }
+        };
+        if let Some(first) = &self.listen_first {
+            command.args(["--listen", first]);
+        }
+        command.args(["--listen", listen, "--log-format", "json", "--data-dir"]).arg(&self.data_dir);
+        if let Some(token) = &self.token {
+            command.args(["--token", token]);
+        }
+        command.args(&self.flags).envs(self.variables.iter().cloned());
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the server starts");
+        let mut log = read_log(child.stderr.take().expect("stderr is piped"));
+        let (address, start_line) = timeout(PATIENCE, listening(&mut log)).await.expect("the server listens in time");
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Server { address, http, start_line, child, log, setup: self }
+    }
 }
 
 impl Server {
     /// Starts with these flags beside `--listen`, `--data-dir` and `--token`.
     pub async fn start(flags: &[&str]) -> Self {
-        let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self::launch("127.0.0.1:0", data, flags).await
-    }
-
-    async fn launch(listen: &str, data: Arc<TempDir>, flags: Vec<String>) -> Self {
-        let mut child = command()
-            .args(["--listen", listen, "--token", TOKEN, "--log-format", "json", "--data-dir"])
-            .arg(data.path())
-            .args(&flags)
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the server starts");
-        let mut log = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
-        let address = timeout(PATIENCE, listening(&mut log)).await.expect("the server listens in time");
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { address, http, child, log, data, flags }
+        Setup::new(flags).start().await
     }
 
     pub fn data_dir(&self) -> &Path {
-        self.data.path()
+        &self.setup.data_dir
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -122,13 +206,13 @@ impl Server {
     /// Starts it again after its end: the same address, data and flags.
     pub async fn restart(&mut self) {
         let _ = self.child.kill().await;
-        *self = Self::launch(&self.address, self.data.clone(), self.flags.clone()).await;
+        *self = self.setup.clone().launch(&self.address).await;
     }
 
     /// The next line of the log that has `text` in it.
     pub async fn logged(&mut self, text: &str) -> String {
         let find = async {
-            while let Some(line) = self.log.next_line().await.expect("the log is text") {
+            while let Some(line) = self.log.recv().await {
                 if line.contains(text) {
                     return line;
                 }
@@ -137,24 +221,57 @@ impl Server {
         };
         timeout(PATIENCE, find).await.unwrap_or_else(|_| panic!("no line of the log has {text:?}"))
     }
+
+    /// Waits for the end of the server's log; answers what nobody has asked for yet.
+    pub async fn rest_of_log(&mut self) -> String {
+        let rest = async {
+            let mut log = String::new();
+            while let Some(line) = self.log.recv().await {
+                log += &line;
+                log.push('\n');
+            }
+            log
+        };
+        timeout(PATIENCE, rest).await.expect("the log ends with the server")
+    }
 }
+
+const BINARY: &str = env!("CARGO_BIN_EXE_video-notifier");
 
 /// The binary, with no variable of ours set.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_video-notifier"));
+    without_variables(Command::new(BINARY))
+}
+
+fn without_variables(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("NOTIFIER_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("NOTIFIER_") || text == "RUST_LOG" {
             command.env_remove(name);
         }
     }
     command
 }
 
-async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> String {
+fn read_log(stderr: ChildStderr) -> mpsc::UnboundedReceiver<String> {
+    let (sender, log) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Some(line) = lines.next_line().await.expect("the log is text") {
+            // Read on even where nobody listens any more.
+            let _ = sender.send(line);
+        }
+    });
+    log
+}
+
+/// Where it listens over TCP, and the line that says so.
+async fn listening(log: &mut mpsc::UnboundedReceiver<String>) -> (String, String) {
     let mut seen = String::new();
-    while let Some(line) = log.next_line().await.expect("the log is text") {
-        if let Some((_, rest)) = line.split_once("listening on http://") {
-            return rest.split([';', ',']).next().expect("an address").to_owned();
+    while let Some(line) = log.recv().await {
+        if let Some((_, rest)) = line.split_once("listening on ").and_then(|(_, rest)| rest.split_once("http://")) {
+            let address = rest.split([';', ',']).next().expect("an address").to_owned();
+            return (address, line);
         }
         seen += &line;
     }
