@@ -1,6 +1,7 @@
 //! A real server process, and real clients to talk to it.
 
 pub mod client;
+pub mod raw;
 pub mod server;
 
 pub use client::{EventStream, Socket};
