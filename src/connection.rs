@@ -46,6 +46,8 @@ pub struct Connection {
     /// When the client last said anything.
     heard: Instant,
     rate: MessageRate,
+    /// Pings that the client may still answer.
+    unanswered: u32,
     _permit: Permit,
     /// The end of the process waits for this.
     _held: TaskTrackerToken,
@@ -90,6 +92,7 @@ impl Connections {
             in_flight: None,
             heard: Instant::now(),
             rate: MessageRate::new(),
+            unanswered: 0,
             _permit: permit,
             _held: self.shutdown.hold(),
         }
@@ -118,7 +121,10 @@ impl Connection {
                 Outgoing::Message(self.reconnect())
             }
             // Before publications, which may never pause, so that the answers to its Ping keep the client alive.
-            _ = self.heartbeat.tick() => Outgoing::Heartbeat(self.subscription.heartbeat()),
+            _ = self.heartbeat.tick() => {
+                self.unanswered = self.unanswered.saturating_add(1);
+                Outgoing::Heartbeat(self.subscription.heartbeat())
+            }
             delivery = self.subscription.next() => match delivery {
                 Ok(delivery) => {
                     let frame = delivery.frame().clone();
@@ -153,6 +159,17 @@ impl Connection {
     pub fn sign_of_life(&mut self) -> Result<(), Disconnect> {
         self.heard = Instant::now();
         if self.rate.allow() { Ok(()) } else { Err(Disconnect::Flood) }
+    }
+
+    /// A Pong: the answer to a Ping that came with a heartbeat counts against nothing.
+    ///
+    /// # Errors
+    /// When the client says more than it may.
+    pub fn pong(&mut self) -> Result<(), Disconnect> {
+        let Some(unanswered) = self.unanswered.checked_sub(1) else { return self.sign_of_life() };
+        self.unanswered = unanswered;
+        self.heard = Instant::now();
+        Ok(())
     }
 
     /// Whether a client that has to answer Pings has said nothing for three heartbeats.

@@ -116,7 +116,8 @@ fn received(
     match incoming {
         Some(Ok(Message::Text(text))) => Ok(connection.received(&text)?.map_or(Received::Nothing, Received::Answer)),
         Some(Ok(Message::Binary(_))) => Err(Disconnect::Binary),
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => connection.sign_of_life().map(|()| Received::Nothing),
+        Some(Ok(Message::Ping(_))) => connection.sign_of_life().map(|()| Received::Nothing),
+        Some(Ok(Message::Pong(_))) => connection.pong().map(|()| Received::Nothing),
         // The answer to a close frame is sent by the next read, which then ends.
         Some(Ok(Message::Close(_))) => Ok(Received::Nothing),
         Some(Err(error)) => match error.into_inner().downcast_ref::<Error>() {

@@ -170,3 +170,13 @@ async fn what_a_client_must_not_send_closes_with_its_code() {
     assert_eq!(server.metric(r#"notifier_disconnected_total{code="1009"}"#).await, 3.0);
     assert_is_served(&mut bystander).await;
 }
+
+#[tokio::test]
+async fn the_answers_to_the_servers_own_pings_are_no_flood() {
+    let server = Server::start(&["--heartbeat", "50ms"]).await;
+    let (mut socket, _) = Socket::open(&server, "").await;
+    for _ in 0..80 {
+        assert_eq!(socket.message().await["type"], "heartbeat");
+    }
+    assert_is_served(&mut socket).await;
+}
