@@ -4,6 +4,8 @@
 
 mod support;
 
+mod resume;
 mod smoke;
+mod sse;
 mod websocket;
 mod websocket_ends;
