@@ -4,7 +4,9 @@
 
 mod support;
 
+mod limits;
 mod resume;
+mod slow;
 mod smoke;
 mod sse;
 mod websocket;

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -26,17 +26,28 @@ impl Raw {
     /// Connects to `/ws` with a query, by hand.
     pub async fn upgrade(server: &Server, query: &str) -> Self {
         let mut raw = Self::connect(server).await;
+        raw.shake_hands(query).await;
+        raw
+    }
+
+    /// Makes a WebSocket of the connection.
+    pub async fn shake_hands(&mut self, query: &str) {
         let head = format!(
-            "GET /ws{query} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            server.address
+            "GET /ws{query} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        raw.send(head.as_bytes()).await.expect("the server takes it");
-        let answer = raw.head().await;
+        self.send(head.as_bytes()).await.expect("the server takes it");
+        let answer = self.head().await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         // The example of RFC 6455 §1.3.
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
-        raw
+    }
+
+    /// Connects with a kernel buffer as small as can be, so that a server soon meets a client that does not read.
+    pub async fn connect_small(server: &Server) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(1).expect("the kernel takes its smallest size");
+        Self(socket.connect(server.address.parse().expect("an address")).await.expect("the server accepts"))
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -54,6 +65,13 @@ impl Raw {
         };
         timeout(PATIENCE, read).await.expect("an answer in time");
         String::from_utf8(head).expect("a head is text")
+    }
+
+    /// Reads to the end of the connection, for as long as a server may take that waits for a client.
+    pub async fn ended(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _ = timeout(2 * PATIENCE, self.0.read_to_end(&mut bytes)).await.expect("the end in time");
+        bytes
     }
 
     /// The next frame: its first byte and what it carries; none when the connection has ended.
