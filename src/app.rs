@@ -194,6 +194,8 @@ impl Routes {
             .route("/notifier.js", get(client::script))
             .route("/notifier.esm.js", get(client::module))
             .route("/notifier.d.ts", get(client::types))
+            // Before CORS, which answers the preflights that no method takes.
+            .method_not_allowed_fallback(async || Rejection::MethodNotAllowed)
             .layer(cors(self.origins));
         let rest = Router::new()
             .route("/notify", post(notify::notify))

@@ -5,7 +5,13 @@
 mod support;
 
 mod faults;
+mod limits;
 mod pings;
+mod resume;
 mod shutdown;
+mod slow;
 mod smoke;
+mod sse;
 mod startup;
+mod websocket;
+mod websocket_ends;

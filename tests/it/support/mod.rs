@@ -1,6 +1,7 @@
 //! A real server process, and real clients to talk to it.
 
 pub mod client;
+pub mod frames;
 pub mod mount;
 pub mod process;
 pub mod raw;

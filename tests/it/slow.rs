@@ -1,0 +1,121 @@
+//! Clients that stall: who does not read is dropped and disturbs nobody; who does not speak is not waited for.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join_all, select};
+use serde_json::json;
+
+use crate::support::{
+    EventStream, Server, Socket,
+    frames::{PING, Raw, masked},
+    post_body,
+};
+
+/// A post of nearly 8 KiB.
+fn long_post(id: usize) -> String {
+    let video = json!({"id": id, "title": "T", "filler": "x".repeat(7 * 1024)});
+    json!({"region": "US", "videos": [video]}).to_string()
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
+    const POSTS: usize = 60;
+    let server = Server::start(&["--heartbeat", "300ms"]).await;
+    let (mut socket, mut stream) = (Socket::open(&server, "").await.0, EventStream::connect(&server, "").await);
+    let mut stalled_stream = Raw::connect_small(&server).await;
+    stalled_stream.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(stalled_stream.head().await.starts_with("HTTP/1.1 200 "));
+    let mut stalled_socket = Raw::connect_small(&server).await;
+    stalled_socket.shake_hands("").await;
+    server.until_metric(r#"notifier_connections{transport="sse"}"#, |clients| clients == 2.0).await;
+
+    // Those who read get everything at once, whatever the others do.
+    let started = Instant::now();
+    for id in 1..=POSTS {
+        let receipt = server.publish(long_post(id)).await;
+        assert_eq!(socket.publication().await["id"], receipt["id"]);
+        assert_eq!(stream.publication().await["id"], receipt["id"]);
+    }
+    let reading = async {
+        loop {
+            select(Box::pin(socket.message()), Box::pin(stream.event())).await;
+        }
+    };
+    // That it still speaks does not help one that takes nothing.
+    let mut every = tokio::time::interval(Duration::from_millis(200));
+    let speaking = async {
+        while stalled_socket.send(&masked(PING, b"")).await.is_ok() {
+            // Less than a flood.
+            every.tick().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let dropped = async {
+        for transport in ["sse", "websocket"] {
+            let connections = format!(r#"notifier_connections{{transport="{transport}"}}"#);
+            server.until_metric(&connections, |clients| clients == 1.0).await;
+        }
+    };
+    tokio::select! {
+        () = dropped => {}
+        () = speaking => {}
+        () = reading => {}
+    }
+    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+    // What the kernel still held came before the end, and it was far from all.
+    let got = stalled_stream.ended().await.len();
+    assert!(got < POSTS * 7 * 1024 / 2, "{got}");
+}
+
+#[tokio::test]
+async fn a_client_that_falls_behind_and_reads_on_misses_nothing() {
+    const POSTS: usize = 100;
+    let server = Server::start(&[]).await;
+    let mut slow = Raw::connect_small(&server).await;
+    slow.shake_hands("").await;
+    server.until_metric(r#"notifier_connections{transport="websocket"}"#, |clients| clients == 1.0).await;
+    for id in 1..=POSTS {
+        server.publish(long_post(id)).await;
+    }
+    assert!(server.metric("notifier_deliveries_total").await < POSTS as f64, "it had not fallen behind");
+    let mut ids = Vec::new();
+    while ids.len() < POSTS {
+        let (_, payload) = slow.frame().await.expect("it stays");
+        let Ok(message) = serde_json::from_slice::<serde_json::Value>(&payload) else { continue };
+        if message["type"] == "new_trending" {
+            ids.push(message["videos"][0]["id"].as_u64().unwrap() as usize);
+        }
+    }
+    assert!(ids.into_iter().eq(1..=POSTS));
+}
+
+#[tokio::test]
+#[ignore = "takes 20 seconds"]
+async fn a_connection_that_sends_no_whole_head_is_closed() {
+    let server = Server::start(&["--heartbeat", "1s"]).await;
+    let (mut socket, mut stream) = (Socket::open(&server, "").await.0, EventStream::connect(&server, "").await);
+    let starts = ["", "GET /healthz HTTP/1.1\r\nHost:", "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"];
+    let closed = join_all(starts.map(async |start| {
+        let started = Instant::now();
+        let mut raw = Raw::connect(&server).await;
+        raw.send(start.as_bytes()).await.unwrap();
+        let answer = raw.ended().await;
+        let took = started.elapsed();
+        assert!(took > Duration::from_secs(15) && took < Duration::from_secs(30), "{start:?}: {took:?}");
+        let answered = String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200 ");
+        assert_eq!(answered, start.ends_with("\r\n\r\n"), "{start:?}");
+    }));
+    let reading = async {
+        loop {
+            futures_util::future::join(socket.message(), stream.event()).await.1.expect("the stream goes on");
+        }
+    };
+    tokio::select! {
+        _ = closed => {}
+        () = reading => {}
+    }
+    // The timeout is the head's, so that clients who are in stay.
+    let receipt = server.publish(post_body("US", 1)).await;
+    assert_eq!(socket.publication().await["id"], receipt["id"]);
+    assert_eq!(stream.publication().await["id"], receipt["id"]);
+}
