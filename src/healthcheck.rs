@@ -10,7 +10,8 @@ use std::{
 
 use crate::config::Listen;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// For each step; all of them stay below the time that the image gives a probe.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks `/healthz` at the address.
 ///
