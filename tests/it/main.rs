@@ -4,8 +4,11 @@
 
 mod support;
 
+mod dedup;
 mod faults;
+mod http;
 mod limits;
+mod notify;
 mod pings;
 mod resume;
 mod shutdown;
