@@ -6,6 +6,7 @@ mod support;
 
 mod dedup;
 mod faults;
+mod history;
 mod http;
 mod limits;
 mod notify;
