@@ -4,8 +4,10 @@
 
 mod support;
 
+mod chaos;
 mod faults;
 mod pings;
 mod shutdown;
 mod smoke;
+mod stalled;
 mod startup;

@@ -3,6 +3,8 @@
 pub mod client;
 pub mod mount;
 pub mod process;
+pub mod proxy;
+pub mod random;
 pub mod raw;
 pub mod server;
 
