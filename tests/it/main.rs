@@ -4,6 +4,7 @@
 
 mod support;
 
+mod chaos;
 mod dedup;
 mod faults;
 mod history;
@@ -16,6 +17,7 @@ mod shutdown;
 mod slow;
 mod smoke;
 mod sse;
+mod stalled;
 mod startup;
 mod websocket;
 mod websocket_ends;

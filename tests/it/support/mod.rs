@@ -4,6 +4,8 @@ pub mod client;
 pub mod frames;
 pub mod mount;
 pub mod process;
+pub mod proxy;
+pub mod random;
 pub mod raw;
 pub mod server;
 
