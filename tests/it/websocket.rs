@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::support::{
     EventStream, Server, Socket, post_body,
-    raw::{CLOSE, PING, Raw, TEXT, masked},
+    raw::{PING, Raw, TEXT},
 };
 
 /// Sends a ping and waits for its pong, which is the next message.
