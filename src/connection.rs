@@ -43,8 +43,9 @@ pub struct Connection {
     heartbeat: Interval,
     /// Given to the transport with the last call; that it asks again says that it was written.
     in_flight: Option<Arc<Published>>,
-    /// When the client last said anything.
-    heard: Instant,
+    /// Heartbeats since the client last said anything. They are counted, not timed: while the server stands still
+    /// it asks nobody, and what came meanwhile waits to be read.
+    silent: u32,
     rate: MessageRate,
     /// Pings that the client may still answer.
     unanswered: u32,
@@ -90,7 +91,7 @@ impl Connections {
             stage: Stage::New,
             heartbeat,
             in_flight: None,
-            heard: Instant::now(),
+            silent: 0,
             rate: MessageRate::new(),
             unanswered: 0,
             _permit: permit,
@@ -122,6 +123,7 @@ impl Connection {
             }
             // Before publications, which may never pause, so that the answers to its Ping keep the client alive.
             _ = self.heartbeat.tick() => {
+                self.silent = self.silent.saturating_add(1);
                 self.unanswered = self.unanswered.saturating_add(1);
                 Outgoing::Heartbeat(self.subscription.heartbeat())
             }
@@ -157,7 +159,7 @@ impl Connection {
     /// # Errors
     /// When the client says more than it may.
     pub fn sign_of_life(&mut self) -> Result<(), Disconnect> {
-        self.heard = Instant::now();
+        self.silent = 0;
         if self.rate.allow() { Ok(()) } else { Err(Disconnect::Flood) }
     }
 
@@ -168,13 +170,13 @@ impl Connection {
     pub fn pong(&mut self) -> Result<(), Disconnect> {
         let Some(unanswered) = self.unanswered.checked_sub(1) else { return self.sign_of_life() };
         self.unanswered = unanswered;
-        self.heard = Instant::now();
+        self.silent = 0;
         Ok(())
     }
 
-    /// Whether a client that has to answer Pings has said nothing for three heartbeats.
+    /// Whether a client that has to answer Pings has said nothing since three heartbeats before the one in hand.
     pub fn is_silent(&self) -> bool {
-        self.heard.elapsed() > self.heartbeat.period() * SILENT_HEARTBEATS
+        self.silent > SILENT_HEARTBEATS
     }
 
     /// Counts a disconnect that the transport decided on.
