@@ -43,8 +43,9 @@ pub struct Connection {
     heartbeat: Interval,
     /// Given to the transport with the last call; that it asks again says that it was written.
     in_flight: Option<Arc<Published>>,
-    /// When the client last said anything.
-    heard: Instant,
+    /// Heartbeats since the client last said anything. They are counted, not timed: while the server stands still
+    /// it asks nobody, and what came meanwhile waits to be read.
+    silent: u32,
     rate: MessageRate,
     /// Pings that the client has not answered yet; the answers are asked for, so they count against no rate.
     unanswered: u64,
@@ -90,7 +91,7 @@ impl Connections {
             stage: Stage::New,
             heartbeat,
             in_flight: None,
-            heard: Instant::now(),
+            silent: 0,
             rate: MessageRate::new(),
             unanswered: 0,
             _permit: permit,
@@ -121,7 +122,10 @@ impl Connection {
                 Outgoing::Message(self.reconnect())
             }
             // Before publications, which may never pause, so that the answers to its Ping keep the client alive.
-            _ = self.heartbeat.tick() => Outgoing::Heartbeat(self.subscription.heartbeat()),
+            _ = self.heartbeat.tick() => {
+                self.silent = self.silent.saturating_add(1);
+                Outgoing::Heartbeat(self.subscription.heartbeat())
+            }
             delivery = self.subscription.next() => match delivery {
                 Ok(delivery) => {
                     let frame = delivery.frame().clone();
@@ -163,7 +167,7 @@ impl Connection {
             return self.sign_of_life();
         }
         self.unanswered -= 1;
-        self.heard = Instant::now();
+        self.silent = 0;
         Ok(())
     }
 
@@ -172,13 +176,13 @@ impl Connection {
     /// # Errors
     /// When the client says more than it may.
     pub fn sign_of_life(&mut self) -> Result<(), Disconnect> {
-        self.heard = Instant::now();
+        self.silent = 0;
         if self.rate.allow() { Ok(()) } else { Err(Disconnect::Flood) }
     }
 
-    /// Whether a client that has to answer Pings has said nothing for three heartbeats.
+    /// Whether a client that has to answer Pings has said nothing since three heartbeats before the one in hand.
     pub fn is_silent(&self) -> bool {
-        self.heard.elapsed() > self.heartbeat.period() * SILENT_HEARTBEATS
+        self.silent > SILENT_HEARTBEATS
     }
 
     /// Counts a disconnect that the transport decided on.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{Server, Socket, post_body};
 
 /// A short heartbeat tells soon that all was sent.
-const HEARTBEAT: [&str; 2] = ["--heartbeat", "100ms"];
+const HEARTBEAT: [&str; 2] = ["--heartbeat", "200ms"];
 
 /// Posts one publication of each region, the first with video 1; answers all positions, that of the empty history first.
 async fn history(server: &Server, regions: &[&str]) -> Vec<String> {
@@ -118,13 +118,19 @@ async fn what_retention_trimmed_is_a_gap_for_its_regions_only() {
         let mut server = Server::start(&flags).await;
         let at = history(&server, &["US", "US", "US", "GB", "GB", "GB", "GB", "GB"]).await;
         for restarted in [false, true] {
-            if restarted && kind == "sqlite" {
+            if restarted && kind == "memory" {
+                continue;
+            }
+            if restarted {
                 server.restart().await;
             }
-            for (regions, since) in [("", 0), ("", 2), ("US", 0), ("US", 2), ("US,GB", 2), ("JP,US", 1)] {
+            let (server, at) = (&server, &at);
+            let gaps = [("", 0), ("", 2), ("US", 0), ("US", 2), ("US,GB", 2), ("JP,US", 1)];
+            join_all(gaps.map(async |(regions, since)| {
                 let query = format!("?regions={regions}&since={}", at[since]);
-                assert_fresh(&server, &query, json!(false), &at[8]).await;
-            }
+                assert_fresh(server, &query, json!(false), &at[8]).await;
+            }))
+            .await;
             let recovered: [(&str, usize, &[usize]); 7] = [
                 ("", 3, &[4, 5, 6, 7, 8]),
                 ("US,GB", 3, &[4, 5, 6, 7, 8]),
@@ -134,10 +140,11 @@ async fn what_retention_trimmed_is_a_gap_for_its_regions_only() {
                 ("JP", 0, &[]),
                 ("", 8, &[]),
             ];
-            for (regions, since, videos) in recovered {
+            join_all(recovered.map(async |(regions, since, videos)| {
                 let query = format!("?regions={regions}&since={}", at[since]);
-                assert_recovered(&server, &query, &at[since], &at[8], videos).await;
-            }
+                assert_recovered(server, &query, &at[since], &at[8], videos).await;
+            }))
+            .await;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select};
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
@@ -87,6 +88,22 @@ async fn a_client_that_falls_behind_and_reads_on_misses_nothing() {
         }
     }
     assert!(ids.into_iter().eq(1..=POSTS));
+}
+
+#[tokio::test]
+async fn a_server_that_stood_still_drops_nobody_for_its_own_silence() {
+    let server = Server::start(&["--heartbeat", "100ms"]).await;
+    let mut sockets = join_all((0..20).map(|_| Socket::open(&server, ""))).await;
+    for (socket, _) in &mut sockets {
+        assert_eq!(socket.message().await["type"], "heartbeat");
+    }
+    // As when its container is paused or its machine swaps.
+    server.signal(Signal::STOP);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    server.signal(Signal::CONT);
+    let receipt = server.publish(post_body("US", 1)).await;
+    let all = sockets.iter_mut().map(async |(socket, _)| assert_eq!(socket.publication().await["id"], receipt["id"]));
+    join_all(all).await;
 }
 
 #[tokio::test]
