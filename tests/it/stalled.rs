@@ -58,7 +58,7 @@ async fn a_thousand_clients_that_stop_reading_cost_little_disturb_nobody_and_mis
     let connected = user_memory(&server);
     let mut samples = Vec::new();
     let sample = |number: u32| {
-        if number % (5 * RATE) == 0 {
+        if number.is_multiple_of(5 * RATE) {
             samples.push((user_memory(&server), kernel_memory(&server)));
         }
     };
