@@ -70,7 +70,7 @@ async fn with_a_server_that_is_killed_nothing_that_was_answered_is_missing_or_do
     let server = Server::start(&MANY_CLIENTS).await;
     let outcome = run(server, random, 100, 10).await;
     outcome.check(None);
-    assert!(outcome.retried > 0 && outcome.cuts > SOCKETS as u64, "too quiet: {}", outcome.figures());
+    assert!(outcome.repeated > 0 && outcome.cuts > SOCKETS as u64, "too quiet: {}", outcome.figures());
 }
 
 /// What a server keeps, and how much it catches a client up on.
@@ -97,7 +97,9 @@ struct Outcome {
     published: BTreeMap<u64, (&'static str, String)>,
     clients: Vec<Log>,
     cuts: u64,
-    retried: u64,
+    /// Posts that were not answered the first time, and those of them that were published all the same.
+    repeated: usize,
+    unanswered: usize,
     replayed: f64,
     took: Duration,
 }
@@ -141,12 +143,20 @@ async fn run(mut server: Server, mut random: Random, words: u64, kills: u32) -> 
     let poster = tokio::spawn(post_all(server.url("/notify"), words, random.fork(), world.clone()));
     for _ in 0..kills {
         sleep(random.millis(500, 3500)).await;
+        if random.once_in(2) {
+            // While a post is under way: it may be durable and not yet answered.
+            let begun = world.begun.load(Ordering::SeqCst);
+            while world.begun.load(Ordering::SeqCst) == begun && !poster.is_finished() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            sleep(random.millis(0, 8)).await;
+        }
         server.kill().await;
         sleep(random.millis(0, 500)).await;
         server.restart().await;
     }
-    let (published, retried) = poster.await.expect("all is posted");
-    let last = *published.keys().last().expect("publications");
+    let posted = poster.await.expect("all is posted");
+    let last = posted.last().expect("posts").offset;
     // A little longer, so that some are cut while they catch up on the last.
     sleep(random.millis(500, 1500)).await;
     world.proxy.calm();
@@ -164,41 +174,46 @@ async fn run(mut server: Server, mut random: Random, words: u64, kills: u32) -> 
     server.until_metric("notifier_connections{transport=\"sse\"}", |count| count == 0.0).await;
     let replayed = server.metric("notifier_replayed_total").await;
     let cuts = world.proxy.cuts();
-    let outcome = Outcome { published, clients: logs, cuts, retried, replayed, took: begin.elapsed() };
+    let repeated = posted.iter().filter(|it| it.repeated).count();
+    let unanswered = posted.iter().filter(|it| it.deduplicated).count();
+    let published = posted.into_iter().map(|it| (it.offset, (it.region, it.video))).collect();
+    let outcome = Outcome { published, clients: logs, cuts, repeated, unanswered, replayed, took: begin.elapsed() };
     println!("{}", outcome.figures());
     outcome
 }
 
-/// Posts until each is answered; answers what was published, and how many posts had to be repeated.
-async fn post_all(
-    url: String,
-    words: u64,
-    mut random: Random,
-    world: Arc<World>,
-) -> (BTreeMap<u64, (&'static str, String)>, u64) {
-    let (mut published, mut retried, mut number) = (BTreeMap::new(), 0, 0);
-    while number < POSTS {
+/// A post and what its poster was told.
+struct Posted {
+    offset: u64,
+    region: &'static str,
+    video: String,
+    /// It was not answered the first time.
+    repeated: bool,
+    /// It had been published all the same.
+    deduplicated: bool,
+}
+
+/// Posts until each is answered.
+async fn post_all(url: String, words: u64, mut random: Random, world: Arc<World>) -> Vec<Posted> {
+    let mut posted: Vec<Posted> = Vec::new();
+    while (posted.len() as u64) < POSTS {
+        let next = posted.len() as u64;
         // Mostly one by one, at times many at once as a fetch ends.
-        let burst = if random.once_in(10) { 2 + random.below(18) } else { 1 }.min(POSTS - number);
+        let burst = if random.once_in(10) { 2 + random.below(18) } else { 1 }.min(POSTS - next);
         let mut posts = JoinSet::new();
-        for number in number..number + burst {
+        for number in next..next + burst {
             let region = REGIONS[random.below(8) as usize];
             let title = "title ".repeat(1 + random.below(words) as usize);
             posts.spawn(post(url.clone(), number, region, title, random.fork(), world.clone()));
         }
-        number += burst;
-        while let Some(posted) = posts.join_next().await {
-            let (offset, region, video, attempts) = posted.expect("a post that does not panic");
-            retried += u64::from(attempts > 1);
-            assert!(published.insert(offset, (region, video)).is_none(), "two posts were given the same position");
-        }
+        posted.extend(posts.join_all().await);
         sleep(random.millis(20, 120)).await;
     }
+    posted.sort_by_key(|it| it.offset);
     // Offsets have no holes in SQLite: one more would be a post that was published twice.
-    let offsets: Vec<u64> = published.keys().copied().collect();
     let first = world.start.1 + 1;
-    assert_eq!(offsets, (first..first + POSTS).collect::<Vec<_>>());
-    (published, retried)
+    assert!(posted.iter().map(|it| it.offset).eq(first..first + POSTS), "a post was published twice, or not at all");
+    posted
 }
 
 async fn post(
@@ -208,7 +223,7 @@ async fn post(
     title: String,
     mut random: Random,
     world: Arc<World>,
-) -> (u64, &'static str, String, u32) {
+) -> Posted {
     let video = format!("video-{number}");
     let body = format!(r#"{{"region":"{region}","videos":[{{"id":"{video}","title":"{title}"}}]}}"#);
     world.begun.fetch_add(1, Ordering::SeqCst);
@@ -224,7 +239,9 @@ async fn post(
         if let Some(receipt) = answer.await {
             let (epoch, offset) = split(&receipt["id"]);
             assert_eq!(epoch, world.start.0);
-            return (offset, region, video, attempt);
+            let (repeated, deduplicated) = (attempt > 1, receipt["deduplicated"] == true);
+            assert!(repeated || !deduplicated, "{receipt}");
+            return Posted { offset, region, video, repeated, deduplicated };
         }
         sleep(random.millis(20, 150)).await;
     }
@@ -382,7 +399,7 @@ impl Outcome {
 
     fn figures(&self) -> String {
         format!(
-            "{} clients, {} cuts, {} resumes, {} gaps, {} closed with 4000, {} deliveries, {} of the last process replayed, {} posts repeated, {:.0?}",
+            "{} clients, {} cuts, {} resumes, {} gaps, {} closed with 4000, {} deliveries, {} of the last process replayed, {} posts repeated and {} of them published before, {:.0?}",
             self.clients.len(),
             self.cuts,
             self.count(|it| *it == Seen::Resumed),
@@ -390,7 +407,8 @@ impl Outcome {
             self.count(|it| matches!(it, Seen::Lost { .. })),
             self.count(|it| matches!(it, Seen::Publication(..))),
             self.replayed,
-            self.retried,
+            self.repeated,
+            self.unanswered,
             self.took,
         )
     }
