@@ -1,111 +1,130 @@
-/** One video of a notification. Fields beside these come through as the poster sent them. */
+/** A video, as it was posted; fields beyond these pass through. */
 export interface Video {
-  id: string | number
-  title: string
-  thumb?: unknown
-  url?: unknown
-  [field: string]: unknown
+  id: string;
+  title: string;
+  thumb?: string;
+  url?: string;
+  [field: string]: unknown;
 }
 
-/** What a page is told of. */
+/** What was published, once. Its texts and URLs are as they were posted: show texts as text, never as HTML. */
 export interface Notification {
-  /** Its position in the server's history, `EPOCH-OFFSET`. */
-  id: string
-  /** The region that the videos trend in. */
-  region: string
-  /** How many videos are new in all. */
-  count: number
-  /** At most five of them. */
-  videos: readonly Video[]
-  /** When the server accepted it. */
-  timestamp: Date
+  /** Its position. */
+  id: string;
+  /** `"unknown"` where the poster gave none. */
+  region: string;
+  /** How many videos there are in all. */
+  count: number;
+  /** The first of them, at most five. */
+  videos: Video[];
+  /** RFC 3339. */
+  timestamp: string;
 }
 
-/** `connecting`, `open`, `waiting` for the next attempt, or `closed` for good. */
-export type State = 'connecting' | 'open' | 'waiting' | 'closed'
-
-/** The words of the toasts. `{count}`, `{region}` and `{regions}` are filled in. */
-export interface Catalogue {
-  /** News of one region, by plural category. */
-  news: Partial<Record<Intl.LDMLPluralRule, string>>
-  /** News of a region that is not known. */
-  newsAnywhere: Partial<Record<Intl.LDMLPluralRule, string>>
-  /** News of more than one region. */
-  newsOfSeveral: Partial<Record<Intl.LDMLPluralRule, string>>
-  /** The link to the site's page. */
-  open: string
-  /** The button's name. */
-  close: string
-  /** The name of the toasts' landmark. */
-  label: string
-}
+/** `waiting`: for the next attempt, or for the page to come back; `closed`: it does not come back by itself. */
+export type State = "connecting" | "open" | "waiting" | "closed";
 
 export interface Options {
   /** The regions to hear of; none means all. */
-  regions?: readonly string[]
-  /** Template of the site's page for a region, `/trending?region={region}`. */
-  link?: string
-  /** The position that the page was rendered at, for a browser that has none of its own. */
-  since?: string
-  /** Where positions are kept; `none` keeps them in memory. Default `local`. */
-  storage?: 'local' | 'none'
-  /** In seconds: what is older goes to `history`, not to a toast. Default 900. */
-  maxAge?: number
-  /** Whether to show toasts at all. Default `true`. */
-  toasts?: boolean
-  /** Language of the toasts. Default: that of the page. */
-  language?: string
-  /** The page's own words. */
-  words?: Partial<Catalogue>
+  regions?: string[];
+  /** The position that the page was made at: what came later is caught up with. */
+  since?: string | null;
+  /** `"none"`: nothing outlives the page. Default `"local"`: localStorage. */
+  storage?: "local" | "none";
+  /** In seconds; what is older goes to the history, not to a toast. Default 900. */
+  maxAge?: number;
+  /** The site's page of a region, with `{region}` in it. */
+  link?: string;
+  /** `false`: no toasts, only events. */
+  toasts?: boolean;
+  /** How long a toast stands while nothing holds it. Default 10. */
+  toastSeconds?: number;
+  /** The language of the toasts, instead of the page's. */
+  lang?: string;
+  /** Stand-ins for what the client takes from its surroundings. For tests. */
+  runtime?: Partial<Runtime>;
 }
 
-export interface VideoNotifierEventMap {
-  /** News. `preventDefault()` keeps the toast away. */
-  notification: CustomEvent<Notification>
-  statechange: CustomEvent<{ state: State }>
-  /** What came between the two positions can't be had any more. */
-  gap: CustomEvent<{ since: string | null; position: string }>
+export interface Runtime {
+  connect(url: string): Socket;
+  setTimeout(callback: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+  /** Milliseconds. */
+  now(): number;
+  /** From 0 to below 1. */
+  random(): number;
+  storage(): Pick<Storage, "getItem" | "setItem">;
+  complain(message: string): void;
 }
 
-/** Hears of new trending videos and shows them as toasts. */
+/** What the client needs of a WebSocket. */
+export interface Socket {
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: { code: number; reason?: string }) => void) | null;
+  send(text: string): void;
+  close(code?: number): void;
+}
+
+export interface NotifierEventMap {
+  /** Something was published. `preventDefault()` keeps the toast away. */
+  notification: CustomEvent<Notification>;
+  statechange: CustomEvent<{ state: State }>;
+  /** Something may have been missed: fetch anew what the page shows. */
+  gap: CustomEvent<{ position: string }>;
+}
+
 export class VideoNotifier extends EventTarget {
-  /** The instance that the script tag started, if it did. */
-  static page: VideoNotifier | undefined
+  /** The one that the script tag has started. */
+  static instance: VideoNotifier | null;
 
-  /** Connects at once. `url` is that of the server's `/ws`. */
-  constructor(url: string | URL, options?: Options)
+  /** Connects at once. `url` is the server's `/ws`, and may be relative to the page. */
+  constructor(url: string | URL, options?: Options);
 
-  readonly state: State
-  /** All notifications up to here have come; null before the first hello. */
-  readonly position: string | null
-  /** The latest notifications, newest first. What a toast said stays here. */
-  readonly history: Notification[]
-  /** Whether no toasts are shown; remembered by the browser. Events and `history` go on. */
-  muted: boolean
+  readonly state: State;
+  /** How far this page has got; null where it has heard nothing yet. */
+  readonly position: string | null;
+  /** What was received on this page, newest first. */
+  readonly history: Notification[];
+  /** Whether toasts are kept away; it is kept for later visits. */
+  muted: boolean;
 
-  /** Ends it for good and leaves nothing behind: no timer, listener or element. */
-  close(): void
-  /** Connects anew, at once. After `close()` it does nothing. */
-  reconnect(): void
-  /** Hears of other regions from now on; none means all. */
-  setRegions(regions: readonly string[]): void
-  /** Calls `fn` once, after a random part of the span that the server gave last, while the page can be seen. */
-  refetch(fn: () => void): void
+  /** For good: no timer, no listener and no element is left. */
+  close(): void;
+  /** Connects at once, in place of the connection there is, of a wait, or after the server refused. */
+  reconnect(): void;
+  /** Asks for other regions from now on; none means all. */
+  setRegions(regions: string[]): void;
+  /**
+   * Calls `fn` once, at a random moment of the time over which the server wants such requests to be spread, when the
+   * page is visible.
+   */
+  refetch(fn: () => void): void;
 
-  addEventListener<K extends keyof VideoNotifierEventMap>(
+  addEventListener<K extends keyof NotifierEventMap>(
     type: K,
-    listener: (event: VideoNotifierEventMap[K]) => void,
+    listener: (this: VideoNotifier, event: NotifierEventMap[K]) => void,
     options?: boolean | AddEventListenerOptions,
-  ): void
+  ): void;
   addEventListener(
     type: string,
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
-  ): void
+  ): void;
+  removeEventListener<K extends keyof NotifierEventMap>(
+    type: K,
+    listener: (this: VideoNotifier, event: NotifierEventMap[K]) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
 }
 
 declare global {
   interface Window {
-    VideoNotifier: typeof VideoNotifier
+    /** Made by `notifier.js`, the build for a script tag. */
+    VideoNotifier: typeof VideoNotifier;
   }
 }

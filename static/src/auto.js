@@ -1,21 +1,30 @@
-// Starts a notifier from its own script tag, as its data attributes say.
+/**
+ * The start from a script tag: reads its attributes, which are all the configuration that most sites need.
+ *
+ *     <script defer src="https://notify.example.com/notifier.js" data-regions="US,GB"></script>
+ */
 
-import { VideoNotifier } from './notifier.js'
+import { VideoNotifier } from "./browser.js";
 
-/** @param {HTMLOrSVGScriptElement | null} script */
+/**
+ * @param {HTMLOrSVGScriptElement | null} script the element that is running; null in a module, which starts nothing
+ * @returns {VideoNotifier | null}
+ */
 export function start(script) {
-  if (!(script instanceof HTMLScriptElement) || script.dataset.manual !== undefined) return
-  const { url, regions, link, since, storage, maxAge } = script.dataset
-  /** @type {import('./notifier.js').Options} */
-  const options = {
-    regions: (regions ?? '')
-      .split(',')
-      .map((name) => name.trim())
-      .filter(Boolean),
-  }
-  if (link) options.link = link
-  if (since) options.since = since
-  if (storage === 'none') options.storage = 'none'
-  if (Number(maxAge) > 0) options.maxAge = Number(maxAge)
-  VideoNotifier.page = new VideoNotifier(new URL(url ?? 'ws', new URL(url ? document.baseURI : script.src)), options)
+  if (!(script instanceof HTMLScriptElement)) return null;
+  const { manual, url, regions, link, since, storage, maxAge } = script.dataset;
+  if (manual !== undefined) return null;
+  return new VideoNotifier(url || new URL("ws", script.src), {
+    regions: regions?.split(",") ?? [],
+    link,
+    since: since ?? null,
+    storage: storage === "none" ? "none" : "local",
+    maxAge: seconds(maxAge),
+  });
+}
+
+/** @param {string | undefined} text */
+function seconds(text) {
+  const number = Number(text?.trim() || Number.NaN);
+  return number >= 0 ? number : undefined;
 }

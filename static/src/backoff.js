@@ -1,53 +1,28 @@
-// When to connect again. Every wait is a random part of a span (full jitter), so that pages that were cut off
-// together do not come back together.
+/**
+ * How long to wait before the next attempt to connect. Owns the arithmetic and nothing else: `connection.js` asks it,
+ * and knows what happened before.
+ *
+ * A server that restarts loses all its clients in one moment, and would meet them all again in one moment. So each
+ * wait is drawn from the whole of its range ("full jitter"): whatever the reason, attempts never line up.
+ */
 
-const BASE_MS = 1000
-const LONGEST_MS = 30_000
+/** The range of the first waits, which doubles with each attempt that fails, up to the ceiling. */
+export const BASE_MS = 1000;
+export const CEILING_MS = 30_000;
 
-export class Backoff {
-  #failures = 0
-  #windowMs = 0
-  /** @type {number | null} */
-  #askedMs = null
-  #random
+/** The longest that a server may put its clients off: it never asks for more, so more is not from it. */
+export const MAX_MS = 10 * 60_000;
 
-  /** @param {() => number} random from 0 to 1 */
-  constructor(random) {
-    this.#random = random
-  }
-
-  /** The connection stands: the next failure is the first again. */
-  succeed() {
-    this.#failures = 0
-    this.#askedMs = null
-  }
-
-  /**
-   * Over how long the server wants its clients to spread, in milliseconds.
-   * @param {number} windowMs
-   */
-  spreadOver(windowMs) {
-    this.#windowMs = windowMs
-  }
-
-  /**
-   * The server names the wait itself, before a planned restart.
-   * @param {number} afterMs
-   */
-  ask(afterMs) {
-    this.#askedMs = afterMs
-  }
-
-  /** How long to wait now, in milliseconds. */
-  next() {
-    if (this.#askedMs !== null) {
-      const asked = this.#askedMs
-      this.#askedMs = null
-      return asked
-    }
-    const span = Math.min(BASE_MS * 2 ** Math.min(this.#failures, 10), LONGEST_MS)
-    this.#failures += 1
-    // Never less than the server's window: a second try of all at once would be as bad as a first.
-    return this.#random() * Math.max(span, this.#windowMs)
-  }
+/**
+ * @param {object} attempt
+ * @param {number} attempt.failed how many attempts have failed since a connection last stood
+ * @param {number | null} attempt.windowMs over how long the server asked for first attempts to be spread, where it has
+ * @param {number} attempt.atLeastMs how long it must be in any case
+ * @param {() => number} attempt.random from 0 to below 1
+ * @returns {number} milliseconds
+ */
+export function wait({ failed, windowMs, atLeastMs, random }) {
+  const first = failed === 0 && windowMs !== null;
+  const range = first ? windowMs : Math.min(CEILING_MS, BASE_MS * 2 ** failed);
+  return atLeastMs + random() * range;
 }

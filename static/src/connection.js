@@ -1,192 +1,251 @@
-// One WebSocket at a time, and when to have the next: opens it, watches over it, and comes back after a loss.
-// It hands messages on and knows nothing of what they mean to a page. No DOM.
-
-import { Backoff } from './backoff.js'
-import { afterClose, parseMessage } from './protocol.js'
-
-/** How long a handshake may take until hello, in milliseconds. */
-const HELLO_MS = 15_000
-
-/** How many heartbeats may fail to come before the link is taken for dead. */
-const SILENT_HEARTBEATS = 2.5
-
-/** How long a link that looks dead has to answer a probe, in milliseconds. */
-const PROBE_MS = 4000
-
 /**
- * What a connection takes from the world; tests give their own.
- * @typedef {object} World
- * @property {typeof WebSocket} WebSocket
- * @property {(callback: () => void, ms: number) => any} setTimeout
- * @property {(timer: any) => void} clearTimeout
- * @property {() => number} now milliseconds; may jump
- * @property {() => number} random from 0 to 1
+ * One connection to the server that comes back by itself: `client.js` tells it where to connect to, and is told what
+ * has arrived. It owns the WebSocket, its timers, and the decision when it is lost and when to try again; it knows
+ * nothing of positions, notifications or pages.
+ *
+ * Timers can't be trusted: those of a hidden tab run once a minute, those of a frozen one not at all, and a laptop
+ * sleeps. So life is judged by comparing time stamps, whenever anything gives the occasion; a timer is one of them.
+ *
+ * @typedef {import("./protocol.js").Message} Message
+ * @typedef {import("./runtime.js").Runtime} Runtime
+ * @typedef {"connecting" | "open" | "waiting" | "closed"} State
  */
 
-/** @typedef {'connecting' | 'open' | 'waiting' | 'closed'} State */
+import { MAX_MS, wait } from "./backoff.js";
+import { parse, reaction } from "./protocol.js";
 
-/**
- * Whom a connection tells.
- * @typedef {object} Listener
- * @property {() => string} url asked before every handshake, since regions and position change
- * @property {(message: import('./protocol.js').Message) => void} message
- * @property {(state: State) => void} state
- * @property {(code: number, reason: string) => void} refused the server does not want this client back
- */
+/** How many heartbeats may be missed before a connection counts as lost. */
+const PATIENCE = 2.5;
+
+/** Taken until a server says how often its heartbeats come. */
+const DEFAULT_HEARTBEAT_MS = 25_000;
+
+/** How long a connection may take to open and to say hello. */
+const OPENING_MS = 15_000;
+
+/** How long the answer to a question may take, once somebody is looking. */
+const ANSWER_MS = 4_000;
+
+/** A connection that did not stand this long does not count as a success: one that always breaks must back off. */
+const STABLE_MS = 5_000;
 
 export class Connection {
-  /** @type {State} */
-  state = 'closed'
+  /** Where to connect to, asked for anew each time: the position in it has moved. @type {() => string} */
+  #url;
+  /** @type {(message: Message) => void} */
+  #onMessage;
+  /** @type {(state: State) => void} */
+  #onState;
+  /** @type {Runtime} */
+  #runtime;
 
-  #world
-  #listener
-  #backoff
-  /** @type {WebSocket | null} */
-  #socket = null
-  /** The one timer: for hello, the next heartbeat, a probe or the next attempt. */
-  #timer = null
-  /** When the server was last heard. */
-  #heard = 0
-  #heartbeatMs = 0
-  #probing = false
-  /** Before this moment nothing makes it come back: the server was flooded. */
-  #notBefore = 0
+  /** @type {State} */
+  #state = "waiting";
+  /** @type {import("./runtime.js").Socket | null} */
+  #socket = null;
+  /** One at a time: for the next attempt while waiting, else for the next look at the time. @type {any} */
+  #timer = null;
+  /** Whether the page is away, in the back/forward cache or frozen: then nothing is tried. */
+  #away = false;
+
+  /** When the socket must have shown life again. */
+  #deadline = 0;
+  /** When the last text came, whatever it said. */
+  #heardAt = 0;
+  /** When this socket said hello; null until then. @type {number | null} */
+  #openedAt = null;
+  #heartbeatMs = DEFAULT_HEARTBEAT_MS;
+  /** @type {number | null} */
+  #windowMs = null;
+  /** What a `reconnect` on this socket asked for. @type {number | null} */
+  #afterMs = null;
+
+  /** Attempts that failed since a connection last stood. */
+  #failed = 0;
+  /** Whether the last loss was answered at once. A second in a row backs off, or two machines would only do this. */
+  #cameAtOnce = false;
+  /** Not before this time, whoever asks: the server wants it so. */
+  #notBefore = 0;
 
   /**
-   * @param {World} world
-   * @param {Listener} listener
+   * @param {object} parts
+   * @param {() => string} parts.url
+   * @param {(message: Message) => void} parts.onMessage
+   * @param {(state: State) => void} parts.onState
+   * @param {Runtime} parts.runtime
    */
-  constructor(world, listener) {
-    this.#world = world
-    this.#listener = listener
-    this.#backoff = new Backoff(world.random)
+  constructor({ url, onMessage, onState, runtime }) {
+    this.#url = url;
+    this.#onMessage = onMessage;
+    this.#onState = onState;
+    this.#runtime = runtime;
   }
 
-  /** Opens a socket, in place of the one there may be. */
-  open() {
-    this.#drop()
-    this.#become('connecting')
-    let socket
-    try {
-      socket = new this.#world.WebSocket(this.#listener.url())
-    } catch (error) {
-      // An address that is none will be none next time.
-      this.#listener.refused(0, String(error))
-      this.#become('closed')
-      return
+  get state() {
+    return this.#state;
+  }
+
+  /** Connects at once, in place of what there is. */
+  reconnect() {
+    this.#drop();
+    this.#notBefore = 0;
+    if (this.#away) this.#enter("waiting");
+    else this.#connect();
+  }
+
+  /** Something has happened that makes it worth a look: the tab is visible again, or the network is back. */
+  check() {
+    if (this.#away || this.#state === "closed") return;
+    const now = this.#runtime.now();
+    if (this.#state === "waiting") {
+      if (now >= this.#notBefore) this.#connect();
+    } else if (this.#isOverdue(now)) {
+      this.reconnect();
+    } else if (this.#state === "open" && now - this.#heardAt > 1000) {
+      this.#socket?.send('{"type":"ping"}');
+      this.#expect(Math.min(this.#deadline, now + ANSWER_MS));
     }
-    this.#socket = socket
-    this.#heard = this.#world.now()
-    socket.onmessage = (event) => this.#receive(event.data)
-    socket.onclose = (event) => this.#lose(event.code, event.reason)
-    this.#wait(HELLO_MS, () => this.#lose(1006, 'no hello'))
   }
 
-  /** Ends it for good. */
+  /** The page goes to where it can't hold a connection. */
+  leave() {
+    this.#away = true;
+    if (this.#state === "closed") return;
+    this.#drop();
+    this.#enter("waiting");
+  }
+
+  /** It is back. */
+  join() {
+    if (!this.#away) return;
+    this.#away = false;
+    this.check();
+    // The server wants it later.
+    if (this.#state === "waiting") this.#connectIn(this.#notBefore - this.#runtime.now());
+  }
+
+  /** For good, or until somebody calls `reconnect`. */
   close() {
-    this.#drop()
-    this.#become('closed')
+    this.#drop();
+    this.#enter("closed");
   }
 
-  /** Something changed that a waiting client would want to know of: the network, or the user's eyes. */
-  nudge() {
-    if (this.state === 'waiting') {
-      if (this.#world.now() >= this.#notBefore) this.open()
-    } else if (this.state === 'open' && this.#silence() > this.#heartbeatMs / 2) {
-      this.#probe()
+  #connect() {
+    this.#stopTimer();
+    const now = this.#runtime.now();
+    this.#openedAt = null;
+    this.#afterMs = null;
+    this.#heardAt = now;
+    let socket;
+    try {
+      socket = this.#runtime.connect(this.#url());
+    } catch (error) {
+      // Not the network: an address that no WebSocket takes, or one that the page's policy forbids.
+      this.#runtime.complain(`can't connect: ${error}`);
+      this.close();
+      return;
     }
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => this.#hear(data);
+    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+    this.#enter("connecting");
+    this.#expect(now + OPENING_MS);
   }
 
   /** @param {unknown} data */
-  #receive(data) {
-    this.#heard = this.#world.now()
-    const message = parseMessage(data)
-    if (message?.type === 'hello') {
-      this.#heartbeatMs = message.heartbeatMs
-      this.#backoff.succeed()
+  #hear(data) {
+    const message = parse(data);
+    const now = this.#runtime.now();
+    this.#heardAt = now;
+    if (message && "windowMs" in message) this.#windowMs = message.windowMs ?? this.#windowMs;
+    if (message?.type === "hello") {
+      this.#heartbeatMs = message.heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
+      this.#openedAt = now;
+      this.#expect(now + PATIENCE * this.#heartbeatMs);
+    } else if (this.#openedAt !== null) {
+      // The timer finds out by itself that it fires too early: messages are many, and timers cost something.
+      this.#deadline = now + PATIENCE * this.#heartbeatMs;
     }
-    if (message?.type === 'hello' || message?.type === 'heartbeat') this.#backoff.spreadOver(message.windowMs)
-    if (message?.type === 'reconnect') this.#backoff.ask(message.afterMs)
-    if (this.#heartbeatMs > 0) this.#watch()
-    if (!message) return
-    if (message.type === 'hello') this.#become('open')
-    this.#listener.message(message)
+    if (message?.type === "reconnect") this.#afterMs = Math.min(message.afterMs, MAX_MS);
+    const socket = this.#socket;
+    if (message?.type === "hello") this.#enter("open");
+    // A listener may have closed or replaced the connection.
+    if (message && socket === this.#socket) this.#onMessage(message);
   }
 
-  /** Looks again when the heartbeat is overdue. Time stamps decide, not the timer, which a hidden tab gets late. */
-  #watch() {
-    this.#probing = false
-    const limit = this.#heartbeatMs * SILENT_HEARTBEATS
-    const check = () => {
-      const silence = this.#silence()
-      if (silence < limit) this.#wait(limit - silence, check)
-      // Long overdue: the machine slept, or the tab did. What came meanwhile may still wait to be read.
-      else if (silence > limit * 1.5) this.#probe()
-      else this.#lose(1006, 'silent')
+  /** @param {number} code @param {string} [reason] */
+  #lost(code, reason) {
+    const now = this.#runtime.now();
+    const stood = this.#openedAt !== null && now - this.#openedAt >= STABLE_MS;
+    const afterMs = this.#afterMs;
+    this.#drop();
+    const answer = reaction(code);
+    if (!answer.comesBack) {
+      this.#runtime.complain(`the server refused the connection for good: ${code} ${reason ?? ""}`.trim());
+      this.#enter("closed");
+      return;
     }
-    this.#wait(limit, check)
+    if (stood) this.#failed = 0;
+    const atOnce = answer.atOnce && (stood || !this.#cameAtOnce);
+    this.#cameAtOnce = atOnce;
+    const { atLeastMs } = answer;
+    const jittered = wait({
+      failed: this.#failed++,
+      windowMs: this.#windowMs,
+      atLeastMs,
+      random: this.#runtime.random,
+    });
+    this.#notBefore = now + Math.max(afterMs ?? 0, atLeastMs);
+    this.#enter("waiting");
+    this.#connectIn(atOnce ? 0 : afterMs === null ? jittered : this.#notBefore - now);
   }
 
-  /** Asks for a sign of life, and takes the link for dead if none comes. */
-  #probe() {
-    if (this.#probing) return
-    this.#probing = true
-    if (this.#socket?.readyState === 1) this.#socket.send('{"type":"ping"}')
-    this.#wait(PROBE_MS, () => this.#lose(1006, 'silent', true))
+  /** @param {number} ms */
+  #connectIn(ms) {
+    if (this.#state !== "waiting") return;
+    this.#stopTimer();
+    this.#timer = this.#runtime.setTimeout(() => this.#connect(), Math.max(0, ms));
   }
 
-  /**
-   * The link is gone. `atOnce` comes back without a wait: for a loss that is this client's alone.
-   * @param {number} code
-   * @param {string} reason
-   * @param {boolean} [atOnce]
-   */
-  #lose(code, reason, atOnce = false) {
-    const wasOpen = this.state === 'open'
-    this.#drop()
-    const policy = afterClose(code)
-    if (policy.stop) {
-      this.#become('closed')
-      this.#listener.refused(code, reason)
-      return
-    }
-    // Only after a connection that stood: a server that says so to every handshake must not be asked in a loop.
-    const skip = wasOpen && (atOnce || policy.atOnce)
-    const delay = skip ? 0 : policy.leastMs + this.#backoff.next()
-    this.#notBefore = this.#world.now() + policy.leastMs
-    this.#become('waiting')
-    this.#wait(delay, () => this.open())
+  /** Looks at the time again when the socket must have shown life. @param {number} deadline */
+  #expect(deadline) {
+    this.#deadline = deadline;
+    this.#stopTimer();
+    this.#timer = this.#runtime.setTimeout(() => {
+      const now = this.#runtime.now();
+      if (this.#isOverdue(now)) this.#lost(1006);
+      else this.#expect(this.#deadline);
+    }, deadline - this.#runtime.now());
   }
 
-  #silence() {
-    return this.#world.now() - this.#heard
+  /** @param {number} now */
+  #isOverdue(now) {
+    // The clock was set back: start to count anew, rather than wait for it to get here again.
+    if (now < this.#heardAt) this.#deadline -= this.#heardAt - now;
+    this.#heardAt = Math.min(this.#heardAt, now);
+    return now >= this.#deadline;
   }
 
-  /**
-   * @param {number} ms
-   * @param {() => void} then
-   */
-  #wait(ms, then) {
-    this.#world.clearTimeout(this.#timer)
-    this.#timer = this.#world.setTimeout(then, ms)
-  }
-
+  /** Lets go of the socket without waiting for it: one on a dead link takes minutes to close. */
   #drop() {
-    this.#world.clearTimeout(this.#timer)
-    this.#timer = null
-    this.#probing = false
-    this.#heartbeatMs = 0
-    const socket = this.#socket
-    if (!socket) return
-    this.#socket = null
-    socket.onmessage = socket.onclose = null
-    socket.close()
+    this.#stopTimer();
+    const socket = this.#socket;
+    this.#socket = null;
+    if (!socket) return;
+    socket.onmessage = null;
+    socket.onclose = null;
+    socket.close(1000);
+  }
+
+  #stopTimer() {
+    this.#runtime.clearTimeout(this.#timer);
+    this.#timer = null;
   }
 
   /** @param {State} state */
-  #become(state) {
-    if (state === this.state) return
-    this.state = state
-    this.#listener.state(state)
+  #enter(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#onState(state);
   }
 }

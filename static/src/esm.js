@@ -1,3 +1,3 @@
-// notifier.esm.js, for `import`: nothing starts by itself.
+/** `notifier.esm.js`: the same for those who import it. Nothing starts by itself. */
 
-export { VideoNotifier } from './notifier.js'
+export { VideoNotifier } from "./browser.js";

@@ -1,7 +1,10 @@
-// notifier.js, for a script tag: puts the class on the window and starts by itself.
+/** `notifier.js`: what a script tag loads. It makes `window.VideoNotifier`, and starts it unless told not to. */
 
-import { start } from './auto.js'
-import { VideoNotifier } from './notifier.js'
+import { start } from "./auto.js";
+import { VideoNotifier } from "./browser.js";
 
-Object.assign(globalThis, { VideoNotifier })
-if (typeof document !== 'undefined') start(document.currentScript)
+// A page that loads the script twice, as some frameworks do on their way from page to page, still has one notifier.
+if (globalThis.window && !("VideoNotifier" in window)) {
+  Object.assign(window, { VideoNotifier });
+  VideoNotifier.instance = start(document.currentScript);
+}

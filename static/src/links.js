@@ -1,55 +1,53 @@
-// Which URLs a notification may take a user, or an image, to. Everything that a browser could run is left out.
+/**
+ * Which URLs are used at all. Where others have written them, the answer is a list of what is allowed, never of what
+ * is not: http and https, or a path on this site. `toast.js` has its links and pictures from here.
+ */
+
+/** What the server takes too: http(s), or a path, but not `//host` or `/\host`, which are other sites. */
+const SHAPE = /^(https?:\/\/|\/(?![/\\]))/i;
+
+/** Browsers skip some of these when they read a URL: `/<tab>/host` would pass as a path. */
+const CONTROLS = /[\\\p{Cc}]/u;
+
+const REGION = /^[\w-]{1,32}$/;
 
 /**
- * A link that may be followed: http(s), or a path of the page's own site.
- * @param {unknown} url
- * @param {string} base the page's address
- * @returns {string | null}
+ * @param {unknown} text
+ * @param {string} base the page's own address
+ * @returns {string | null} an absolute URL; null where it is not allowed
  */
-export function safeLink(url, base) {
-  const parsed = parse(url, base)
-  return parsed && /^https?:$/.test(parsed.protocol) ? parsed.href : null
-}
-
-/**
- * An image that may be loaded: https, or the page's own site.
- * @param {unknown} url
- * @param {string} base the page's address
- * @returns {string | null}
- */
-export function safeImage(url, base) {
-  const parsed = parse(url, base)
-  if (!parsed) return null
-  return parsed.protocol === 'https:' || parsed.origin === new URL(base).origin ? safeLink(url, base) : null
-}
-
-/**
- * The site's own page for a region, from the template that the page gave.
- * @param {string | undefined} template such as `/trending?region={region}`
- * @param {string} region
- * @param {string} base the page's address
- */
-export function regionLink(template, region, base) {
-  if (!template) return null
+export function link(text, base) {
+  if (typeof text !== "string" || !SHAPE.test(text) || CONTROLS.test(text)) return null;
   try {
-    return safeLink(template.replaceAll('{region}', encodeURIComponent(region)), base)
+    const url = new URL(text, new URL(base).origin);
+    return /^https?:$/.test(url.protocol) ? url.href : null;
   } catch {
-    // Half a surrogate pair can't be encoded.
-    return null
+    return null;
   }
 }
 
 /**
- * Absolute http(s) URLs and paths that start with one slash; what else a URL can be, such as `//host`, is nobody's
- * intention here.
- * @param {unknown} url
+ * A picture may be less than a link: on a page that came over https it has to as well.
+ *
+ * @param {unknown} text
  * @param {string} base
  */
-function parse(url, base) {
-  if (typeof url !== 'string' || !/^(https?:\/\/|\/(?![/\\]))[^\s\\\p{Cc}]*$/iu.test(url)) return null
-  try {
-    return new URL(url, base)
-  } catch {
-    return null
-  }
+export function image(text, base) {
+  const url = link(text, base);
+  return url && (url.startsWith("https:") || base.startsWith("http:")) ? url : null;
+}
+
+/**
+ * The site's page for a region.
+ *
+ * @param {unknown} template with `{region}` in it
+ * @param {string} region
+ * @param {string} base
+ */
+export function regionLink(template, region, base) {
+  if (typeof template !== "string" || !REGION.test(region) || region === "unknown") return null;
+  return link(
+    template.replaceAll("{region}", () => encodeURIComponent(region)),
+    base,
+  );
 }

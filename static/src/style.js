@@ -1,100 +1,106 @@
-// How toasts look. Pages set the custom properties below on `video-notifier-toasts`, or style its parts.
+/**
+ * How toasts look. A site changes it by the custom properties named here, or by `::part()`; nothing of the site's own
+ * style comes in otherwise.
+ */
 
-export const STYLE = `
-:host {
-  --_bg: var(--vn-background, #fff);
-  --_fg: var(--vn-color, #1a1a22);
-  --_dim: var(--vn-dim, #5b5b6b);
-  --_accent: var(--vn-accent, #4338ca);
-  --_line: var(--vn-border, #dcdce4);
+export const style = `
+:host { display: contents }
+/* Not on the host: there the site's own rules, even one for all elements, would win. */
+.frame {
   all: initial;
   position: fixed;
-  inset-block-end: 0;
-  inset-inline-end: 0;
   z-index: var(--vn-z-index, 2147483000);
-  font: var(--vn-font, 0.9375rem/1.4 system-ui, sans-serif);
-  color-scheme: light dark;
+  inset-block-end: max(var(--vn-inset, 16px), env(safe-area-inset-bottom));
+  inset-inline-end: max(var(--vn-inset, 16px), env(safe-area-inset-right));
+  inline-size: min(var(--vn-width, 380px), 100% - 2 * var(--vn-inset, 16px));
+  pointer-events: none;
+  font: var(--vn-font, 400 0.9375rem/1.4 system-ui, sans-serif);
+  --text: #16181d;
+  --soft: #5a6070;
+  --back: #fff;
+  --line: #d9dce3;
+  --mark: #c2185b;
+  --ring: #0b57d0;
 }
 @media (prefers-color-scheme: dark) {
-  :host {
-    --_bg: var(--vn-background, #1e1e27);
-    --_fg: var(--vn-color, #f2f2f7);
-    --_dim: var(--vn-dim, #b3b3c2);
-    --_accent: var(--vn-accent, #a5b4fc);
-    --_line: var(--vn-border, #3a3a48);
+  .frame {
+    color-scheme: dark;
+    --text: #f2f3f5;
+    --soft: #aab0bd;
+    --back: #1d2026;
+    --line: #3a3f4a;
+    --mark: #ff6f9f;
+    --ring: #a8c7fa;
   }
 }
-.vw-status {
+@media print { .frame { display: none } }
+* { box-sizing: border-box; margin: 0; padding: 0 }
+.live {
   position: absolute;
-  width: 1px;
-  height: 1px;
+  inline-size: 1px;
+  block-size: 1px;
   overflow: hidden;
   clip-path: inset(50%);
   white-space: nowrap;
 }
-.vw-stack {
-  list-style: none;
-  margin: 0;
-  padding: 1rem max(1rem, env(safe-area-inset-right)) max(1rem, env(safe-area-inset-bottom)) max(1rem, env(safe-area-inset-left));
-  display: flex;
-  flex-direction: column;
-  gap: 0.75rem;
-  width: var(--vn-width, 23rem);
-  max-width: 100vw;
-  max-height: 100vh;
+.stack {
+  display: grid;
+  gap: 10px;
+  max-block-size: 100vh;
+  /* What scrolls also clips: room for the shadows. */
+  padding: 32px;
+  margin: -32px;
   overflow-y: auto;
-  box-sizing: border-box;
+  overscroll-behavior: contain;
 }
-.vw-stack:empty { display: none; }
+[hidden] { display: none }
 .vw-toast {
-  display: flex;
-  align-items: flex-start;
-  gap: 0.5rem;
-  box-sizing: border-box;
-  padding: 0.875rem 0.75rem 0.875rem 1rem;
-  color: var(--_fg);
-  background: var(--_bg);
-  border: 1px solid var(--_line);
-  border-radius: var(--vn-radius, 0.75rem);
-  box-shadow: 0 0.5rem 1.5rem #0003;
-  animation: vw-in 0.2s ease-out;
+  pointer-events: auto;
+  display: grid;
+  grid-template-columns: 1fr auto;
+  gap: 8px;
+  padding-block: 14px;
+  padding-inline: 16px 12px;
+  color: var(--vn-color, var(--text));
+  background: var(--vn-background, var(--back));
+  border: 1px solid var(--vn-border, var(--line));
+  border-inline-start: 4px solid var(--vn-accent, var(--mark));
+  border-radius: var(--vn-radius, 12px);
+  box-shadow: var(--vn-shadow, 0 8px 28px rgb(0 0 0 / .22));
+  animation: in .25s ease-out;
 }
-@keyframes vw-in { from { opacity: 0; transform: translateY(0.75rem); } }
-@media (prefers-reduced-motion: reduce) { .vw-toast { animation: none; } }
-.vw-body { flex: 1; min-width: 0; overflow-wrap: anywhere; }
-.vw-headline { margin: 0; font-weight: 600; }
-.vw-time { color: var(--_dim); font-size: 0.8125em; }
-.vw-videos { list-style: none; margin: 0; padding: 0; }
-.vw-video { display: flex; align-items: center; gap: 0.625rem; margin-block-start: 0.5rem; }
-.vw-thumb { width: 4rem; aspect-ratio: 16 / 9; object-fit: cover; border-radius: 0.25rem; flex: none; background: var(--_line); }
-.vw-title {
+.content { display: grid; gap: 10px; min-inline-size: 0; overflow-wrap: anywhere }
+h2 { font: inherit; font-weight: 650 }
+ul { display: grid; gap: 8px; list-style: none }
+li { display: flex; gap: 10px; align-items: center; min-inline-size: 0 }
+img { flex: none; inline-size: 64px; block-size: 36px; object-fit: cover; border-radius: 6px; background: rgb(128 128 128 / .2) }
+.title {
+  unicode-bidi: isolate;
   display: -webkit-box;
   -webkit-box-orient: vertical;
   -webkit-line-clamp: 2;
   overflow: hidden;
-  min-width: 0;
-  flex: 1;
-  color: inherit;
 }
-a.vw-title { text-decoration: none; }
-a.vw-title:hover { text-decoration: underline; }
-.vw-open { display: inline-block; margin-block-start: 0.625rem; min-height: 1.5rem; color: var(--_accent); font-weight: 600; }
-.vw-close {
-  flex: none;
-  width: 2rem;
-  height: 2rem;
-  padding: 0;
+.more { color: var(--vn-muted, var(--soft)) }
+a { color: inherit; text-underline-offset: 2px }
+a:hover { text-decoration-thickness: 2px }
+:focus-visible { outline: 2px solid var(--vn-focus, var(--ring)); outline-offset: 2px; border-radius: 4px }
+button {
+  align-self: start;
+  inline-size: 32px;
+  block-size: 32px;
   font: 1.25rem/1 system-ui, sans-serif;
-  color: var(--_dim);
+  color: inherit;
   background: none;
   border: 0;
-  border-radius: 0.375rem;
+  border-radius: 8px;
   cursor: pointer;
 }
-.vw-close:hover { color: var(--_fg); }
-:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
+button:hover { background: rgb(128 128 128 / .2) }
+@keyframes in { from { opacity: 0; transform: translateY(12px) } }
+@media (prefers-reduced-motion: reduce) { .vw-toast { animation: none } }
 @media (forced-colors: active) {
-  .vw-close { color: ButtonText; border: 1px solid ButtonText; }
+  .vw-toast { border-color: CanvasText }
+  button { border: 1px solid ButtonText }
 }
-@media print { :host { display: none; } }
-`
+`;

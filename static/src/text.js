@@ -1,108 +1,102 @@
-// What is said, in the reader's language: words from a catalogue, numbers, names and times from Intl.
-// A language is added by an entry in CATALOGUES.
-
 /**
- * `{count}`, `{region}`, `{regions}` stand for what is filled in; `one`, `other` … are Intl's plural categories.
- * @typedef {object} Catalogue
- * @property {Partial<Record<Intl.LDMLPluralRule, string>>} news of one region
- * @property {Partial<Record<Intl.LDMLPluralRule, string>>} newsAnywhere where the region is not known
- * @property {Partial<Record<Intl.LDMLPluralRule, string>>} newsOfSeveral of more than one region
- * @property {string} open the link to the site's page
- * @property {string} close the button
- * @property {string} label the name of the toasts' landmark
+ * What toasts say, in the reader's language: a catalogue has the sentences, and Intl has all the rest: plural forms,
+ * numbers, lists, and the names of regions.
+ *
+ * @typedef {object} Catalogue one language; `{count}` and so on stand for what is put in
+ * @property {Record<string, string>} videos by plural form, for one region
+ * @property {Record<string, string>} videosOf no region known
+ * @property {Record<string, string>} more what the list leaves out
+ * @property {Record<string, string>} regions too many to name
+ * @property {string} label of the place where toasts are
+ * @property {string} close
  */
 
-/** @type {Record<string, Catalogue>} */
-const CATALOGUES = {
+/** By language, in ISO 639. @type {Record<string, Catalogue>} */
+export const catalogues = {
   en: {
-    news: { one: '{count} new trending video in {region}', other: '{count} new trending videos in {region}' },
-    newsAnywhere: { one: '{count} new trending video', other: '{count} new trending videos' },
-    newsOfSeveral: { one: '{count} new trending video: {regions}', other: '{count} new trending videos: {regions}' },
-    open: 'Watch now',
-    close: 'Close',
-    label: 'Notifications',
+    videos: { one: "{count} new trending video in {region}", other: "{count} new trending videos in {region}" },
+    videosOf: { one: "{count} new trending video", other: "{count} new trending videos" },
+    more: { one: "and {count} more", other: "and {count} more" },
+    regions: { one: "{count} region", other: "{count} regions" },
+    label: "New videos",
+    close: "Close",
   },
-}
+};
+
+/** So many regions are named one by one. */
+const MAX_NAMED = 3;
 
 export class Text {
-  /** The language that the words are in. */
-  language
-  #words
-  #plural
-  #number
-  #list
-  #names
-  #relative
+  /** @type {Catalogue} */
+  #catalogue;
+  #plural;
+  #number;
+  #list;
+  #names;
+  /** @type {string} for the `lang` attribute */
+  lang;
 
-  /**
-   * @param {string} language as in `<html lang>`; one that has no catalogue is spoken in English
-   * @param {Partial<Catalogue>} [override] the page's own words
-   */
-  constructor(language, override) {
-    const known = Intl.getCanonicalLocales(isLocale(language) ? language : 'en')[0] ?? 'en'
-    const base = known.split('-')[0] ?? 'en'
-    this.language = CATALOGUES[base] ? known : 'en'
-    this.#words = { .../** @type {Catalogue} */ (CATALOGUES[base] ?? CATALOGUES.en), ...override }
-    this.#plural = new Intl.PluralRules(this.language)
-    this.#number = new Intl.NumberFormat(this.language)
-    this.#list = new Intl.ListFormat(this.language)
-    this.#names = new Intl.DisplayNames(this.language, { type: 'region', fallback: 'code' })
-    this.#relative = new Intl.RelativeTimeFormat(this.language, { numeric: 'auto' })
-  }
-
-  get open() {
-    return this.#words.open
-  }
-
-  get close() {
-    return this.#words.close
+  /** @param {readonly string[]} wanted languages, the best first */
+  constructor(wanted) {
+    this.lang = wanted.find(isKnown) ?? "en";
+    this.#catalogue = /** @type {Catalogue} */ (catalogues[language(this.lang)]);
+    this.#plural = new Intl.PluralRules(this.lang);
+    this.#number = new Intl.NumberFormat(this.lang);
+    this.#list = new Intl.ListFormat(this.lang);
+    this.#names = new Intl.DisplayNames(this.lang, { type: "region" });
   }
 
   get label() {
-    return this.#words.label
+    return this.#catalogue.label;
   }
 
-  /**
-   * The headline of one toast.
-   * @param {readonly import('./protocol.js').Notification[]} notifications at least one
-   */
-  headline(notifications) {
-    const count = notifications.reduce((sum, { count }) => sum + count, 0)
-    const regions = [...new Set(notifications.map(({ region }) => region))].filter((region) => region !== 'unknown')
-    const names = regions.map((region) => this.region(region))
-    const { news, newsAnywhere, newsOfSeveral } = this.#words
-    const forms = names.length === 0 ? newsAnywhere : names.length === 1 ? news : newsOfSeveral
-    const form = forms[this.#plural.select(count)] ?? forms.other ?? ''
-    /** @type {Record<string, string>} */
-    const parts = { count: this.#number.format(count), region: names[0] ?? '', regions: this.#list.format(names) }
-    return form.replace(/\{(count|regions?)\}/g, (_, name) => parts[name] ?? '')
+  get close() {
+    return this.#catalogue.close;
   }
 
-  /**
-   * A region by its name in the reader's language, where it is a country.
-   * @param {string} region
-   */
-  region(region) {
-    return /^[A-Z]{2}$/.test(region) ? (this.#names.of(region) ?? region) : region
+  /** @param {number} count @param {string[]} regions */
+  headline(count, regions) {
+    const known = regions.filter((region) => region !== "unknown");
+    if (known.length === 0) return this.#form(this.#catalogue.videosOf, count);
+    const named = known.length <= MAX_NAMED;
+    const region = named
+      ? this.#list.format(known.map((code) => this.region(code)))
+      : this.#form(this.#catalogue.regions, known.length);
+    return this.#form(this.#catalogue.videos, count, region);
   }
 
-  /**
-   * How long ago something was.
-   * @param {number} ms
-   */
-  ago(ms) {
-    const minutes = Math.round(ms / 60_000)
-    if (minutes < 60) return this.#relative.format(-Math.max(minutes, 0), 'minute')
-    const hours = Math.round(minutes / 60)
-    return hours < 24 ? this.#relative.format(-hours, 'hour') : this.#relative.format(-Math.round(hours / 24), 'day')
+  /** @param {number} count */
+  more(count) {
+    return this.#form(this.#catalogue.more, count);
+  }
+
+  /** A region's name, where it has one: a site may have regions of its own. @param {string} code */
+  region(code) {
+    try {
+      return this.#names.of(code) ?? code;
+    } catch {
+      return code;
+    }
+  }
+
+  /** @param {Record<string, string>} forms @param {number} count @param {string} [region] */
+  #form(forms, count, region = "") {
+    const form = forms[this.#plural.select(count)] ?? forms.other ?? "";
+    const values = { count: this.#number.format(count), region };
+    return form.replace(/\{(count|region)\}/g, (_, name) => values[/** @type {"count" | "region"} */ (name)]);
   }
 }
 
-/** @param {string} language */
-function isLocale(language) {
+/** @param {string} lang */
+function isKnown(lang) {
   try {
-    return Intl.getCanonicalLocales(language).length > 0
+    return Intl.getCanonicalLocales(lang).length > 0 && language(lang) in catalogues;
   } catch {
-    return false
+    return false;
   }
+}
+
+/** @param {string} lang */
+function language(lang) {
+  return new Intl.Locale(lang).language;
 }

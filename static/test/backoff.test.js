@@ -1,58 +1,48 @@
-import assert from 'node:assert/strict'
-import { test } from 'node:test'
-import { Backoff } from '../src/backoff.js'
-import { fakeWorld } from './world.js'
+import assert from "node:assert/strict";
+import test from "node:test";
+import { BASE_MS, CEILING_MS, wait } from "../src/backoff.js";
+import { seeded } from "./support.js";
 
-const RUNS = 1000
+const RUNS = 1000;
 
-/** @param {(backoff: Backoff) => number} draw */
-function draws(draw) {
-  return Array.from({ length: RUNS }, (_, seed) => draw(new Backoff(fakeWorld(seed).random))).sort((a, b) => a - b)
-}
+/** The waits of many clients, one seed each. */
+const waits = (attempt) => Array.from({ length: RUNS }, (_, seed) => wait({ ...attempt, random: seeded(seed) }));
 
-/**
- * Evenly spread from 0 to `span`: each tenth of the sorted draws lies near its place.
- * @param {number[]} sorted
- * @param {number} span
- */
-function assertEven(sorted, span) {
-  for (let tenth = 1; tenth < 10; tenth += 1) {
-    const share = /** @type {number} */ (sorted[(RUNS * tenth) / 10]) / span
-    assert.ok(Math.abs(share - tenth / 10) < 0.06, `${tenth}/10 of the draws lie below ${share} of the span`)
+/** Each tenth of the range has its share: 100 of 1,000, and by chance hardly ever less than 60 or more than 140. */
+function assertEven(values, from, range) {
+  const tenths = Array(10).fill(0);
+  for (const value of values) {
+    assert.ok(value >= from && value < from + range, `${value} is within ${from} and ${from + range}`);
+    tenths[Math.floor((10 * (value - from)) / range)]++;
   }
+  for (const share of tenths) assert.ok(share > 60 && share < 140, `even: ${tenths}`);
 }
 
-test('the first retry of 1,000 clients spreads evenly over the window of the server', () => {
-  const waits = draws((backoff) => {
-    backoff.spreadOver(60_000)
-    return backoff.next()
-  })
-  assertEven(waits, 60_000)
-})
+test("a first retry is spread evenly over the window that the server gave", () => {
+  assertEven(waits({ failed: 0, windowMs: 50_000, atLeastMs: 0 }), 0, 50_000);
+});
 
-test('later retries have full jitter over a span that doubles from 1 s to 30 s', () => {
-  for (const [failures, span] of [
-    [0, 1000],
+test("without a window the first retry is spread over the base", () => {
+  assertEven(waits({ failed: 0, windowMs: null, atLeastMs: 0 }), 0, BASE_MS);
+});
+
+test("each attempt that fails doubles the range, up to the ceiling, and the window counts no more", () => {
+  for (const [failed, range] of [
     [1, 2000],
+    [2, 4000],
     [3, 8000],
-    [5, 30_000],
-    [40, 30_000],
+    [4, 16_000],
+    [5, CEILING_MS],
+    [2000, CEILING_MS],
   ]) {
-    const waits = draws((backoff) => {
-      for (let failure = 0; failure < Number(failures); failure += 1) backoff.next()
-      return backoff.next()
-    })
-    assertEven(waits, Number(span))
+    assertEven(waits({ failed, windowMs: 50_000, atLeastMs: 0 }), 0, range);
   }
-})
+});
 
-test('a success starts over, and a wait that the server names is kept once', () => {
-  const backoff = new Backoff(() => 1)
-  backoff.next()
-  backoff.next()
-  backoff.succeed()
-  assert.equal(backoff.next(), 1000)
-  backoff.ask(4321)
-  assert.equal(backoff.next(), 4321)
-  assert.equal(backoff.next(), 2000)
-})
+test("what a close code demands comes on top, and is spread too", () => {
+  assertEven(waits({ failed: 0, windowMs: null, atLeastMs: 60_000 }), 60_000, BASE_MS);
+});
+
+test("a window of nothing is a retry at once", () => {
+  assert.deepEqual(new Set(waits({ failed: 0, windowMs: 0, atLeastMs: 0 })), new Set([0]));
+});

@@ -1,72 +1,102 @@
-import assert from 'node:assert/strict'
-import { test } from 'node:test'
-import { afterClose, isBefore, isPosition, parseMessage } from '../src/protocol.js'
-import { hello } from './world.js'
+import assert from "node:assert/strict";
+import test from "node:test";
+import { parse, reaction } from "../src/protocol.js";
+import { hello, published } from "./support.js";
 
-const publication = {
-  type: 'new_trending',
-  id: 'k3f9x2ab-8',
-  region: 'US',
-  count: 37,
-  videos: [{ id: 1, title: 't' }],
-  timestamp: '2026-11-24T08:00:00Z',
-}
+const text = (message) => parse(JSON.stringify(message));
 
-test('every message of the contract is read, with fields that are not known', () => {
-  for (const message of [
-    hello({ future: 1 }),
-    { type: 'heartbeat', position: 'k3f9x2ab-7', spread_ms: 1, reconnect_window_ms: 2 },
-    publication,
-    { type: 'reconnect', after_ms: 5 },
-    { type: 'pong' },
-  ]) {
-    assert.equal(parseMessage(JSON.stringify(message))?.type, message.type)
+test("a hello is read, and what it lacks is nothing", () => {
+  assert.deepEqual(text(hello({ recovered: false })), {
+    type: "hello",
+    position: "aaaaaaaa-1",
+    recovered: false,
+    now: 1_000_000_000_000,
+    heartbeatMs: 10_000,
+    spreadMs: 30_000,
+    windowMs: 20_000,
+  });
+  const { recovered, now, heartbeatMs, spreadMs, windowMs } = text({ type: "hello", position: "a-0" });
+  assert.deepEqual([recovered, now, heartbeatMs, spreadMs, windowMs], [null, null, null, null, null]);
+});
+
+test("a publication is read, with fields of videos that nobody knows yet", () => {
+  const message = published(7, {
+    videos: [
+      { id: 5, title: "one", views: 9 },
+      { id: "b", title: "" },
+    ],
+    count: 12,
+  });
+  assert.deepEqual(text(message), {
+    type: "new_trending",
+    notification: {
+      id: "aaaaaaaa-7",
+      region: "US",
+      count: 12,
+      videos: [
+        { id: "5", title: "one", views: 9 },
+        { id: "b", title: "" },
+      ],
+      timestamp: "2001-09-09T01:46:40Z",
+    },
+  });
+});
+
+test("what is wrong in a publication is put right, never passed on", () => {
+  for (const count of ["<img src=x onerror=alert(1)>", -1, 0.5, 0, null, 2 ** 53, {}, [3], true]) {
+    assert.equal(text(published(1, { count })).notification.count, 1, `${count}`);
   }
-})
+  for (const region of [undefined, null, 3, {}, ""]) {
+    assert.equal(text(published(1, { region })).notification.region, "unknown");
+  }
+  for (const videos of [undefined, null, 3, "abc", {}, [null, 3, "a", {}, { title: 3 }]]) {
+    const { videos: list, count } = text(published(1, { videos, count: 0 })).notification;
+    assert.deepEqual([list, count], [[], 0]);
+  }
+  const many = Array.from({ length: 9 }, (_, id) => ({ id, title: "t" }));
+  assert.equal(text(published(1, { videos: many })).notification.videos.length, 5);
+});
 
-test('what is malformed, huge or unknown is ignored', () => {
-  const wrong = [
-    '',
-    'null',
-    '[]',
-    '"hello"',
-    '{',
-    '{}',
-    '{"type":"unknown"}',
-    '{"type":["hello"]}',
-    `"${'x'.repeat(70_000)}"`,
-    JSON.stringify(hello({ position: 'x' })),
-    JSON.stringify(hello({ now: 'soon' })),
-    JSON.stringify(hello({ heartbeat_ms: '25' })),
-    JSON.stringify({ ...publication, id: '<b>' }),
-    JSON.stringify({ ...publication, region: 7 }),
-    JSON.stringify({ ...publication, timestamp: {} }),
-    JSON.stringify({ ...publication, title: 'x'.repeat(70_000) }),
-    new ArrayBuffer(8),
+test("what can't be read is nothing", () => {
+  const garbage = ["", "{", "null", "3", '"hello"', "[]", "{}", "\u0000", '{"type":"hello"}', '{"type":"toString"}'];
+  for (const data of [...garbage, undefined, new ArrayBuffer(8), {}]) assert.equal(parse(data), null, String(data));
+  for (const id of [
     undefined,
-  ]
-  for (const text of wrong) assert.equal(parseMessage(text), null, String(text).slice(0, 80))
-})
-
-test('numbers are coerced and lists cut, whatever a message holds', () => {
-  for (const count of ['<img>', -1, 1.5, 1e300, null, {}, [1]]) {
-    const message = parseMessage(JSON.stringify({ ...publication, count }))
-    assert.equal(message?.type === 'new_trending' && message.notification.count, 1, String(count))
+    null,
+    7,
+    "",
+    "7",
+    "a-",
+    "-7",
+    "a-07",
+    "a-7 ",
+    "A-7",
+    "a-7-7",
+    "a-99999999999999999999",
+  ]) {
+    assert.equal(text(published(1, { id })), null, `${id}`);
+    assert.equal(text(hello({ position: id })), null, `${id}`);
+    assert.equal(text({ type: "heartbeat", position: id }), null, `${id}`);
   }
-  const videos = [...Array.from({ length: 9 }, () => ({ title: 't' })), 3, null, { title: 5 }]
-  const message = parseMessage(JSON.stringify({ ...publication, videos }))
-  assert.equal(message?.type === 'new_trending' && message.notification.videos.length, 5)
-})
+});
 
-test('positions are read and offsets compared as the server does', () => {
-  for (const position of ['k3f9x2ab-0', 'k3f9x2ab-9223372036854775807']) assert.ok(isPosition(position))
-  for (const position of ['k3f9x2ab-01', 'k3f9x2ab', 'K3F9X2AB-1', '', 7, null]) assert.ok(!isPosition(position))
-  assert.ok(isBefore('9', '10') && !isBefore('10', '9') && !isBefore('10', '10') && isBefore('100', '101'))
-})
+test("what is far longer than any message is not even read", () => {
+  const data = JSON.stringify(published(1, { more: "x".repeat(64 * 1024) }));
+  assert.equal(parse(data), null);
+  assert.notEqual(parse(data.replace(/x+/, "x")), null);
+});
 
-test('close codes say whether to come back', () => {
-  for (const code of [1003, 1009, 4400, 4403, 4499]) assert.ok(afterClose(code).stop, String(code))
-  for (const code of [1000, 1001, 1006, 1008, 1011, 1012, 1013, 4000, 4500]) assert.ok(!afterClose(code).stop)
-  assert.equal(afterClose(1008).leastMs, 60_000)
-  assert.ok(afterClose(4000).atOnce)
-})
+test("times that make no sense are not taken", () => {
+  for (const after_ms of [-1, "5", null, undefined]) assert.equal(text({ type: "reconnect", after_ms }).afterMs, 0);
+  assert.equal(text({ type: "reconnect", after_ms: 1500 }).afterMs, 1500);
+  assert.equal(text(hello({ heartbeat_ms: 0 })).heartbeatMs, null);
+});
+
+test("a close code says whether to come back, and when", () => {
+  for (const code of [1003, 1009, 4400, 4403, 4499]) assert.deepEqual(reaction(code), { comesBack: false }, `${code}`);
+  for (const code of [1000, 1001, 1002, 1005, 1006, 1011, 1012, 1013, 1015, 3000, 4001, 4399, 4500]) {
+    assert.deepEqual(reaction(code), { comesBack: true, atLeastMs: 0, atOnce: false }, `${code}`);
+  }
+  assert.deepEqual(reaction(4000), { comesBack: true, atLeastMs: 0, atOnce: true });
+  assert.deepEqual(reaction(1008), { comesBack: true, atLeastMs: 60_000, atOnce: false });
+});

@@ -1,184 +1,220 @@
-// A real headless Chromium, driven over the DevTools protocol without a library between: tabs are hidden, frozen
-// and cached here as they are for a user.
+/**
+ * A real Chromium, driven by its own protocol (CDP) and nothing between: tabs are as hidden, frozen and throttled as
+ * a reader's are. One browser a test file; it and its profile go when `close` is called.
+ */
 
-import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { EventEmitter, once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
-import { createInterface } from 'node:readline'
-import WebSocket from 'ws'
-
-/** Longer than anything takes that works, in milliseconds. */
-export const PATIENCE = 15_000
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import WebSocket from "ws";
+import { eventually, stop } from "./wait.js";
 
 const FLAGS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync', '--remote-debugging-port=0', '--window-size=1100,760',
-]
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--remote-debugging-port=0",
+];
 
-/** Starts a browser that ends with the test. */
-export async function launch(t, flags = []) {
-  const profile = await mkdtemp(path.join(tmpdir(), 'video-notifier-chromium-'))
-  const child = spawn(process.env.CHROMIUM ?? 'chromium', [...FLAGS, ...flags, `--user-data-dir=${profile}`], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-  const exited = once(child, 'exit')
-  const address = await new Promise((resolve, reject) => {
-    const lines = createInterface(child.stderr)
-    lines.on('line', (line) => {
-      const found = /DevTools listening on (\S+)/.exec(line)
-      if (found) resolve(found[1])
-    })
-    child.once('error', reject)
-    child.once('exit', () => reject(new Error('the browser ended before it listened')))
-  })
-  const browser = new Browser(await connect(address))
-  t.after(async () => {
-    browser.socket.close()
-    child.kill()
-    await exited
-    await rm(profile, { recursive: true, force: true, maxRetries: 5 })
-  })
-  return browser
-}
+export class Chromium {
+  static async start() {
+    const profile = await mkdtemp(join(tmpdir(), "video-notifier-chromium-"));
+    const binary = process.env.CHROMIUM_BIN ?? "chromium";
+    const child = spawn(binary, [...FLAGS, `--user-data-dir=${profile}`, "about:blank"], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let address;
+    for await (const line of createInterface({ input: child.stderr })) {
+      address = /listening on (ws:\S+)/.exec(line)?.[1];
+      if (address) break;
+    }
+    child.stderr.resume();
+    if (!address) throw new Error(`${binary} did not start`);
+    const socket = new WebSocket(address, { perMessageDeflate: false, maxPayload: 64 * 1024 * 1024 });
+    await once(socket, "open");
+    return new Chromium(child, profile, socket);
+  }
 
-async function connect(address) {
-  const socket = new WebSocket(address, { perMessageDeflate: false, maxPayload: 64 * 1024 * 1024 })
-  await once(socket, 'open')
-  return socket
-}
+  #child;
+  #profile;
+  #socket;
+  #lastId = 0;
+  /** Commands without an answer yet, by id. */
+  #pending = new Map();
+  /** Tabs by session. */
+  #tabs = new Map();
 
-class Browser {
-  #next = 1
-  #calls = new Map()
-  #pages = new Map()
+  constructor(child, profile, socket) {
+    this.#child = child;
+    this.#profile = profile;
+    this.#socket = socket;
+    socket.on("message", (data) => this.#receive(JSON.parse(data)));
+  }
 
-  constructor(socket) {
-    this.socket = socket
-    socket.on('message', (data) => {
-      const { id, result, error, method, params, sessionId } = JSON.parse(data)
-      if (id) {
-        const { resolve, reject } = this.#calls.get(id)
-        this.#calls.delete(id)
-        if (error) reject(new Error(error.message))
-        else resolve(result)
-      } else if (sessionId) {
-        this.#pages.get(sessionId)?.events.emit(method, params)
-      }
-    })
+  /** Opens a tab with a window of its own, so that it is visible whatever other tabs there are. */
+  async open(url, { context, before, width = 1000, height = 700 } = {}) {
+    const { targetId } = await this.send("Target.createTarget", {
+      url: "about:blank",
+      newWindow: true,
+      browserContextId: context,
+      width,
+      height,
+    });
+    const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
+    const tab = new Tab(this, targetId, sessionId);
+    this.#tabs.set(sessionId, tab);
+    for (const domain of ["Page", "Runtime", "Log", "Network"]) await tab.send(`${domain}.enable`);
+    if (before) await tab.send("Page.addScriptToEvaluateOnNewDocument", { source: before });
+    if (url) await tab.go(url);
+    return tab;
+  }
+
+  /** A storage of its own, as in a private window. */
+  async context() {
+    return (await this.send("Target.createBrowserContext", { disposeOnDetach: true })).browserContextId;
   }
 
   send(method, params = {}, sessionId = undefined) {
-    const id = this.#next++
-    this.socket.send(JSON.stringify({ id, method, params, sessionId }))
-    return new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }))
+    const id = ++this.#lastId;
+    this.#socket.send(JSON.stringify({ id, method, params, sessionId }));
+    return new Promise((resolve, reject) => this.#pending.set(id, { method, resolve, reject }));
   }
 
-  /** Opens a tab, and waits until its page has loaded. */
-  async open(url) {
-    const { targetId } = await this.send('Target.createTarget', { url: 'about:blank' })
-    const { sessionId } = await this.send('Target.attachToTarget', { targetId, flatten: true })
-    const page = new Page(this, sessionId, targetId)
-    this.#pages.set(sessionId, page)
-    for (const domain of ['Page', 'Runtime', 'Log', 'Network', 'Accessibility', 'DOM']) await page.send(`${domain}.enable`)
-    // Before any script of the page: what is violated is kept for the test to see.
-    await page.beforeLoad(`addEventListener('securitypolicyviolation', ({ effectiveDirective, blockedURI }) => {
-      (globalThis.violations ??= []).push(effectiveDirective + ' ' + blockedURI)
-    })`)
-    if (url) await page.goto(url)
-    return page
+  async close() {
+    this.#socket.close();
+    await stop(this.#child);
+    await rm(this.#profile, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  #receive({ id, result, error, method, params, sessionId }) {
+    if (id === undefined) return this.#tabs.get(sessionId)?.receive(method, params);
+    const { method: asked, resolve, reject } = this.#pending.get(id);
+    this.#pending.delete(id);
+    if (error) reject(new Error(`${asked}: ${error.message}`));
+    else resolve(result);
   }
 }
 
-class Page {
-  events = new EventEmitter()
-  /** What the page wrote to the console, and what it threw. */
-  console = []
+class Tab {
+  #browser;
+  #target;
+  #session;
+  /** What the console and the browser's log said, in order. */
+  console = [];
+  /** Errors that nobody caught. */
+  errors = [];
+  /** Addresses of all WebSockets it has opened, in order. */
+  sockets = [];
+  #loads = 0;
 
-  constructor(browser, session, target) {
-    this.browser = browser
-    this.session = session
-    this.target = target
-    this.events.on('Runtime.consoleAPICalled', ({ type, args }) => {
-      this.console.push(`${type}: ${args.map(({ value, description }) => value ?? description).join(' ')}`)
-    })
-    this.events.on('Runtime.exceptionThrown', ({ exceptionDetails }) => {
-      this.console.push(`exception: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`)
-    })
+  constructor(browser, target, session) {
+    this.#browser = browser;
+    this.#target = target;
+    this.#session = session;
   }
 
   send(method, params) {
-    return this.browser.send(method, params, this.session)
+    return this.#browser.send(method, params, this.#session);
   }
 
-  beforeLoad(source) {
-    return this.send('Page.addScriptToEvaluateOnNewDocument', { source })
-  }
-
-  async goto(url) {
-    const loaded = once(this.events, 'Page.loadEventFired')
-    await this.send('Page.navigate', { url })
-    await loaded
+  /** Goes there and waits until it is loaded. */
+  async go(url) {
+    await this.#loaded(() => this.send("Page.navigate", { url }));
   }
 
   async reload() {
-    const loaded = once(this.events, 'Page.loadEventFired')
-    await this.send('Page.reload')
-    await loaded
+    await this.#loaded(() => this.send("Page.reload"));
   }
 
-  /** The value of an expression in the page; promises are awaited. */
+  async back() {
+    const { currentIndex, entries } = await this.send("Page.getNavigationHistory");
+    const { id } = entries[currentIndex - 1];
+    await this.send("Page.navigateToHistoryEntry", { entryId: id });
+  }
+
+  /** What the expression is in the page, as JSON; promises are waited for. */
   async evaluate(expression) {
-    const { result, exceptionDetails } = await this.send('Runtime.evaluate', {
-      expression, awaitPromise: true, returnByValue: true, userGesture: true,
-    })
-    if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text)
-    return result.value
+    const { result, exceptionDetails } = await this.send("Runtime.evaluate", {
+      expression,
+      awaitPromise: true,
+      returnByValue: true,
+      userGesture: true,
+    });
+    if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+    return result.value;
   }
 
-  /** Waits until an expression in the page is truthy, and answers it. */
-  async until(expression, patience = PATIENCE) {
-    const end = Date.now() + patience
-    for (;;) {
-      const value = await this.evaluate(expression)
-      if (value) return value
-      if (Date.now() > end) assert.fail(`never true: ${expression}\n${this.console.join('\n')}`)
-      await new Promise((resolve) => setTimeout(resolve, 20))
-    }
+  /** Calls a function in the page. What it is given must be JSON. */
+  call(fn, ...values) {
+    return this.evaluate(`(${fn})(...${JSON.stringify(values)})`);
   }
 
-  async press(key, modifiers = 0) {
-    const keys = { Tab: 9, Escape: 27, F8: 119, Enter: 13 }
-    const event = { key, code: key, modifiers, windowsVirtualKeyCode: keys[key] }
-    await this.send('Input.dispatchKeyEvent', { type: 'rawKeyDown', ...event })
-    await this.send('Input.dispatchKeyEvent', { type: 'keyUp', ...event })
+  /** Waits until the expression is true in the page. */
+  until(expression, options) {
+    return eventually(() => this.evaluate(expression), { what: expression, ...options });
+  }
+
+  async press(key, { shift = false } = {}) {
+    const event = {
+      key,
+      code: key,
+      windowsVirtualKeyCode: { Tab: 9, Escape: 27, Enter: 13 }[key],
+      modifiers: shift ? 8 : 0,
+    };
+    await this.send("Input.dispatchKeyEvent", {
+      type: key === "Enter" ? "keyDown" : "rawKeyDown",
+      text: key === "Enter" ? "\r" : undefined,
+      ...event,
+    });
+    await this.send("Input.dispatchKeyEvent", { type: "keyUp", ...event });
   }
 
   async moveMouse(x, y) {
-    await this.send('Input.dispatchMouseEvent', { type: 'mouseMoved', x, y })
+    await this.send("Input.dispatchMouseEvent", { type: "mouseMoved", x, y });
   }
 
   async click(x, y) {
-    for (const type of ['mousePressed', 'mouseReleased']) {
-      await this.send('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 })
-    }
+    for (const type of ["mousePressed", "mouseReleased"])
+      await this.send("Input.dispatchMouseEvent", { type, x, y, button: "left", clickCount: 1 });
   }
 
-  /** A PNG of what is seen. */
-  async picture(clip) {
-    const { data } = await this.send('Page.captureScreenshot', { format: 'png', clip })
-    return Buffer.from(data, 'base64')
+  async screenshot(clip) {
+    const { data } = await this.send("Page.captureScreenshot", { format: "png", clip });
+    return Buffer.from(data, "base64");
   }
 
-  /** Brings the tab to the front; the others are hidden then. */
-  async show() {
-    await this.browser.send('Target.activateTarget', { targetId: this.target })
-    await this.send('Page.bringToFront')
+  /** The texts of the toasts that stand, oldest first, as a reader sees them: one line an element. */
+  toasts() {
+    return this.call(() =>
+      [
+        ...(document.querySelector("video-notifier-toasts")?.shadowRoot.querySelectorAll(".vw-toast .content") ?? []),
+      ].map((content) => content.innerText.split("\n").filter(Boolean).join("\n")),
+    );
   }
 
-  close() {
-    return this.browser.send('Target.closeTarget', { targetId: this.target })
+  async close() {
+    await this.#browser.send("Target.closeTarget", { targetId: this.#target });
+  }
+
+  receive(method, params) {
+    if (method === "Page.loadEventFired") this.#loads++;
+    if (method === "Network.webSocketCreated") this.sockets.push(params.url);
+    if (method === "Runtime.exceptionThrown") this.errors.push(params.exceptionDetails.exception?.description);
+    if (method === "Runtime.consoleAPICalled") this.console.push(params.args.map(({ value }) => value).join(" "));
+    if (method === "Log.entryAdded") this.console.push(params.entry.text);
+  }
+
+  async #loaded(act) {
+    const loads = this.#loads;
+    await act();
+    await eventually(() => this.#loads > loads, { what: "the page is loaded" });
   }
 }

@@ -1,130 +1,89 @@
-// The real server, and pages around the script that it serves.
+/**
+ * The real server: a process, a port and a data folder of its own.
+ *
+ * The binary is VIDEO_NOTIFIER_BIN, else what was built here last, the release first.
+ */
 
-import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import http from 'node:http'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
-import { createInterface } from 'node:readline'
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { eventually, stop } from "./wait.js";
 
-const ROOT = path.resolve(import.meta.dirname, '../../..')
-const TOKEN = 'browser-token'
+const target = new URL("../../../target/", import.meta.url).pathname;
+const binary =
+  process.env.VIDEO_NOTIFIER_BIN ??
+  ["release", "debug"].map((profile) => `${target}${profile}/video-notifier`).find(existsSync);
 
-function binary() {
-  const builds = ['release', 'debug'].map((profile) => path.join(ROOT, 'target', profile, 'video-notifier'))
-  const found = [process.env.VIDEO_NOTIFIER_BIN, ...builds].find((file) => file && existsSync(file))
-  assert.ok(found, 'build the server first: cargo build --release')
-  return path.resolve(ROOT, found)
-}
+const TOKEN = "a-token-for-tests";
 
-/** Starts a server that ends with the test. */
-export async function serve(t, flags = []) {
-  const folder = await mkdtemp(path.join(tmpdir(), 'video-notifier-'))
-  const server = new Server(path.join(folder, 'data'), flags)
-  await server.start()
-  t.after(async () => {
-    await server.kill()
-    await rm(folder, { recursive: true, force: true })
-  })
-  return server
-}
-
-class Server {
-  #address = '127.0.0.1:0'
-
-  constructor(data, flags) {
-    this.data = data
-    this.flags = flags
+export class Server {
+  static async start(...flags) {
+    if (!binary) throw new Error("no server: cargo build, or VIDEO_NOTIFIER_BIN");
+    const server = new Server();
+    server.data = await mkdtemp(join(tmpdir(), "video-notifier-server-"));
+    server.port = await freePort();
+    server.flags = flags;
+    await server.launch();
+    return server;
   }
 
-  async start() {
-    const args = ['--listen', this.#address, '--data-dir', this.data, '--token', TOKEN, ...this.flags]
-    this.child = spawn(binary(), args, { stdio: ['ignore', 'ignore', 'pipe'] })
-    this.exited = once(this.child, 'exit')
-    this.#address = await new Promise((resolve, reject) => {
-      const lines = createInterface(this.child.stderr)
-      let log = ''
-      lines.on('line', (line) => {
-        log += `${line}\n`
-        const found = /listening on http:\/\/([^;,\s]+)/.exec(line)
-        if (found) resolve(found[1])
-      })
-      this.child.once('exit', () => reject(new Error(`the server ended:\n${log}`)))
-    })
+  get origin() {
+    return `http://127.0.0.1:${this.port}`;
   }
 
-  /** Ends it as `kill -9` does. */
+  /** On the port and the data that it had before. */
+  async launch() {
+    const listen = ["--listen", `127.0.0.1:${this.port}`, "--data-dir", this.data, "--token", TOKEN];
+    this.child = spawn(binary, [...listen, ...this.flags], { stdio: ["ignore", "ignore", "pipe"] });
+    this.log = "";
+    this.child.stderr.on("data", (text) => {
+      this.log += text;
+    });
+    await eventually(
+      async () => {
+        if (this.child.exitCode !== null) throw new Error(`the server ended: ${this.log}`);
+        return (await fetch(`${this.origin}/readyz`)).ok;
+      },
+      { what: "the server is ready" },
+    );
+  }
+
+  /** As if the machine had lost its power. */
   async kill() {
-    this.child.kill('SIGKILL')
-    await this.exited
+    await stop(this.child, "SIGKILL");
   }
 
-  get url() {
-    return `http://${this.#address}`
+  async close() {
+    await stop(this.child);
+    await rm(this.data, { recursive: true, force: true });
   }
 
-  /** Posts a notification; answers the receipt. */
+  /** Posts; the receipt. */
   async post(notification) {
-    const response = await fetch(`${this.url}/notify`, {
-      method: 'POST',
+    const answer = await fetch(`${this.origin}/notify`, {
+      method: "POST",
       headers: { authorization: `Bearer ${TOKEN}` },
       body: JSON.stringify(notification),
-    })
-    const answer = await response.json()
-    assert.equal(response.status, 200, JSON.stringify(answer))
-    return answer
+    });
+    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+    return answer.json();
   }
 
-  /** Waits until so many clients are connected. */
-  async connected(count) {
-    const { promise, resolve } = deferred()
-    const look = async () => {
-      const headers = { authorization: `Bearer ${TOKEN}` }
-      const text = await (await fetch(`${this.url}/metrics`, { headers })).text()
-      const now = Number(/notifier_connections\{transport="websocket"\} (\d+)/.exec(text)?.[1])
-      if (now === count) resolve()
-      else setTimeout(look, 20)
-    }
-    look()
-    await promise
+  /** Posts one video with this title, and an id that no other has. */
+  async publish(title, { region = "US", ...more } = {}) {
+    return this.post({ region, videos: [{ id: `${title}-${performance.now()}`, title }], ...more });
   }
 }
 
-/** A post of one video. */
-export function news(id, fields = {}) {
-  return { region: 'US', count: 37, videos: [{ id, title: `Video ${id}` }], ...fields }
-}
-
-/** A site of its own: serves these pages by path, with these headers, until the test ends. */
-export async function site(t, pages, headers = {}) {
-  const server = http.createServer((request, response) => {
-    const page = pages[new URL(request.url, 'http://x').pathname]
-    response.writeHead(page === undefined ? 404 : 200, { 'content-type': 'text/html; charset=utf-8', ...headers })
-    response.end(page ?? 'nothing here')
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return `http://127.0.0.1:${server.address().port}`
-}
-
-/** A page that loads the script as a site would. */
-export function page(server, attributes = '', body = '<h1>A site</h1><button id="before">before</button>') {
-  return `<!doctype html><html lang="en"><title>site</title><meta charset="utf-8">
-    <meta name="viewport" content="width=device-width"><body>${body}
-    <script src="${server.url}/notifier.js" ${attributes}></script></body></html>`
-}
-
-function deferred() {
-  const result = {}
-  result.promise = new Promise((resolve) => {
-    result.resolve = resolve
-  })
-  return result
+async function freePort() {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, "close");
+  return port;
 }

@@ -1,0 +1,222 @@
+/**
+ * The notifier as a page sees it. What the connection delivers is put in order here: positions, what was seen before,
+ * the list, the page's own listeners, and last the toasts. It knows neither the DOM nor the network: `connection.js`
+ * has the one, and `browser.js` hands in the page and its toasts.
+ *
+ * @typedef {import("./protocol.js").Notification} Notification
+ * @typedef {import("./protocol.js").Message} Message
+ * @typedef {import("./runtime.js").Runtime} Runtime
+ *
+ * @typedef {object} Options
+ * @property {string[]} [regions] none means all
+ * @property {string | null} [since] the position that the page was made at
+ * @property {"local" | "none"} [storage] "none": nothing outlives the page
+ * @property {number} [maxAge] in seconds; what is older goes to the list, not to a toast
+ *
+ * @typedef {object} Page what the client must know of the page that it is in
+ * @property {() => boolean} isVisible
+ * @property {(events: PageEvents) => () => void} watch answers with how to stop
+ *
+ * @typedef {object} PageEvents
+ * @property {() => void} check it may be worth a look at the connection
+ * @property {() => void} leave the page goes to where it can't hold a connection
+ * @property {() => void} join it is back
+ *
+ * @typedef {object} Toasts
+ * @property {(notification: Notification) => void} show
+ * @property {() => void} clear takes away what stands
+ * @property {() => void} close for good
+ *
+ * @typedef {object} Surroundings
+ * @property {Page | null} page
+ * @property {Toasts | null} toasts
+ * @property {Runtime} runtime
+ */
+
+import { Connection } from "./connection.js";
+import { Positions, parse as parsePosition } from "./position.js";
+import { Refetch } from "./refetch.js";
+import { Storage } from "./storage.js";
+
+/** How many notifications the list keeps. */
+const MAX_HISTORY = 100;
+
+const DEFAULT_MAX_AGE_S = 15 * 60;
+
+/**
+ * Events: `notification` (its `detail` is the notification; `preventDefault()` keeps the toast away), `statechange`,
+ * and `gap`: something may have been missed, so what the page shows should be fetched anew.
+ */
+export class Client extends EventTarget {
+  /** @type {URL} */
+  #url;
+  /** @type {string[]} */
+  #regions;
+  #maxAgeMs;
+  /** @type {Surroundings} */
+  #surroundings;
+  /** @type {Positions} */
+  #positions;
+  /** @type {Connection} */
+  #connection;
+  /** @type {Refetch} */
+  #refetch;
+  /** @type {{ get(): unknown, set(value: unknown): void }} */
+  #mutedSlot;
+  /** Newest first. @type {Notification[]} */
+  #history = [];
+  /** How far the server's clock is ahead of this one. */
+  #clockMs = 0;
+  #closed = false;
+  /** @type {() => void} */
+  #unwatch = () => {};
+
+  /**
+   * @param {URL} url of the server's `/ws`
+   * @param {Options} options
+   * @param {Surroundings} surroundings
+   */
+  constructor(url, options, surroundings) {
+    super();
+    const { page, runtime } = surroundings;
+    this.#url = url;
+    this.#regions = clean(options.regions ?? []);
+    this.#maxAgeMs = 1000 * (options.maxAge ?? DEFAULT_MAX_AGE_S);
+    this.#surroundings = surroundings;
+
+    const storage = new Storage(options.storage === "none" ? () => null : runtime.storage);
+    this.#mutedSlot = storage.slot("muted");
+    this.#positions = new Positions(storage.slot(url.host + url.pathname), this.#regions);
+    const since = options.since;
+    if (since && parsePosition(since)) this.#positions.advance(since);
+
+    this.#refetch = new Refetch({ isVisible: () => page?.isVisible() ?? true, runtime });
+    this.#connection = new Connection({
+      url: () => this.#address(),
+      onMessage: (message) => this.#receive(message),
+      onState: (state) => this.#dispatch("statechange", { state }),
+      runtime,
+    });
+    if (page) {
+      this.#unwatch = page.watch({
+        check: () => {
+          this.#connection.check();
+          this.#refetch.check();
+        },
+        leave: () => this.#connection.leave(),
+        join: () => this.#connection.join(),
+      });
+    }
+    this.#connection.reconnect();
+  }
+
+  /** `connecting`, `open`, `waiting` for the next attempt, or `closed`. */
+  get state() {
+    return this.#connection.state;
+  }
+
+  /** How far this page has got; null where it has heard nothing. */
+  get position() {
+    return this.#positions.since;
+  }
+
+  /** What was received on this page, newest first. */
+  get history() {
+    return [...this.#history];
+  }
+
+  /** Whether toasts are kept away. It is kept for later visits. */
+  get muted() {
+    return this.#mutedSlot.get() === true;
+  }
+
+  set muted(muted) {
+    this.#mutedSlot.set(Boolean(muted));
+    if (muted) this.#surroundings.toasts?.clear();
+  }
+
+  /** Asks for other regions from now on; none means all. @param {string[]} regions */
+  setRegions(regions) {
+    const cleaned = clean(regions);
+    if (cleaned.join() === this.#regions.join()) return;
+    this.#regions = cleaned;
+    this.#positions.ask(cleaned);
+    // What was refused may be welcome now, but only `reconnect` brings back what has stopped.
+    if (this.state !== "closed") this.reconnect();
+  }
+
+  /** Connects at once: in place of the connection there is, of a wait, or after the server refused. */
+  reconnect() {
+    if (!this.#closed) this.#connection.reconnect();
+  }
+
+  /**
+   * Calls `fn` at a random moment within the time over which the server wants such requests to be spread, once this
+   * page is visible. Asked again before it was called, it is still called once.
+   *
+   * @param {() => void} fn
+   */
+  refetch(fn) {
+    if (!this.#closed) this.#refetch.ask(fn);
+  }
+
+  /** For good. Nothing is left: no timer, no listener, no element. */
+  close() {
+    this.#closed = true;
+    this.#unwatch();
+    this.#refetch.close();
+    this.#surroundings.toasts?.close();
+    this.#connection.close();
+  }
+
+  #address() {
+    const url = new URL(this.#url);
+    if (this.#regions.length) url.searchParams.set("regions", this.#regions.join());
+    const since = this.#positions.since;
+    if (since) url.searchParams.set("since", since);
+    return url.href;
+  }
+
+  /** @param {Message} message */
+  #receive(message) {
+    if ("spreadMs" in message) this.#refetch.spreadMs = message.spreadMs ?? this.#refetch.spreadMs;
+    switch (message.type) {
+      case "hello":
+        if (message.now !== null) this.#clockMs = message.now - this.#surroundings.runtime.now();
+        if (message.recovered === true) {
+          this.#positions.advance(message.position);
+        } else {
+          this.#positions.restart(message.position);
+        }
+        if (message.recovered === false) this.#dispatch("gap", { position: message.position });
+        break;
+      case "heartbeat":
+        this.#positions.advance(message.position);
+        break;
+      case "new_trending":
+        if (this.#positions.take(message.notification.id)) this.#notify(message.notification);
+        break;
+    }
+  }
+
+  /** @param {Notification} notification */
+  #notify(notification) {
+    this.#history.unshift(notification);
+    this.#history.length = Math.min(this.#history.length, MAX_HISTORY);
+    const wanted = this.#dispatch("notification", notification, true);
+    const age = this.#surroundings.runtime.now() + this.#clockMs - Date.parse(notification.timestamp);
+    // One whose time can't be read has no age, and counts as new.
+    if (wanted && !this.#closed && !this.muted && !(age > this.#maxAgeMs))
+      this.#surroundings.toasts?.show(notification);
+  }
+
+  /** @param {string} type @param {unknown} detail @returns {boolean} whether nobody prevented it */
+  #dispatch(type, detail, cancelable = false) {
+    return this.dispatchEvent(new CustomEvent(type, { detail, cancelable }));
+  }
+}
+
+/** @param {string[]} regions */
+function clean(regions) {
+  return [...new Set(regions.map((region) => String(region).trim()))].filter(Boolean);
+}

@@ -1,0 +1,30 @@
+/**
+ * What the client takes from its surroundings beside the page. Tests put their own in its place; the defaults are
+ * looked up when they are used, so that importing this in plain Node touches nothing.
+ *
+ * @typedef {object} Runtime
+ * @property {(url: string) => Socket} connect
+ * @property {(callback: () => void, ms: number) => any} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {() => number} now milliseconds; it goes on while the machine sleeps, and may jump
+ * @property {() => number} random from 0 to below 1
+ * @property {() => any} storage a `Storage`; may throw
+ * @property {(message: string) => void} complain for the people who build the page
+ *
+ * @typedef {object} Socket what the client needs of a WebSocket
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {(text: string) => void} send
+ * @property {(code?: number) => void} close
+ */
+
+/** @type {Runtime} */
+export const defaults = {
+  connect: (url) => new WebSocket(url),
+  setTimeout: (callback, ms) => setTimeout(callback, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+  now: () => Date.now(),
+  random: () => Math.random(),
+  storage: () => localStorage,
+  complain: (message) => console.error(`video-notifier: ${message}`),
+};

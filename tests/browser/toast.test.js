@@ -1,0 +1,344 @@
+// The toast as readers meet it: by eye, by ear, by mouse and by keyboard.
+
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { Chromium } from "./support/chromium.js";
+import { Server } from "./support/server.js";
+import { page, publish, Site } from "./support/site.js";
+import { eventually } from "./support/wait.js";
+
+let chromium;
+let site;
+let tab;
+before(async () => {
+  chromium = await Chromium.start();
+});
+beforeEach(async () => {
+  site = await Site.start();
+  const script = '<script defer src="/notifier.js" data-manual></script>';
+  const start = (options) =>
+    `<script>addEventListener("DOMContentLoaded", () => {
+      window.notifier = new VideoNotifier("/ws", { storage: "none", ...${JSON.stringify(options)} });
+      window.root = document.querySelector("video-notifier-toasts").shadowRoot;
+    })</script>`;
+  const body = '<button id="before">before</button> <input id="field">';
+  site.pages["/"] = page(script + start({}), body);
+  site.pages["/short"] = page(script + start({ toastSeconds: 0.4 }), body);
+  site.pages["/rtl"] = page(script + start({}), body).replace("<html", '<html dir="rtl"');
+});
+afterEach(async () => {
+  await tab?.close();
+  await site.close();
+});
+after(() => chromium?.close());
+
+async function open(path = "/", options = {}) {
+  tab = await chromium.open(`${site.origin}${path}`, options);
+  await tab.until("notifier.state === 'open'");
+}
+
+async function show(title = "a title", more = {}) {
+  publish(site.sockets.at(-1), { videos: [{ id: 1, title, url: "/watch" }], ...more });
+  await eventually(async () => (await tab.toasts()).some((text) => text.includes(title)), { what: `toast: ${title}` });
+}
+
+/** Several, each beyond the time within which they would become one. */
+async function showApart(...titles) {
+  for (const title of titles) {
+    const last = await tab.evaluate("Date.now()");
+    await tab.until(`Date.now() - ${last} > 300`);
+    await show(title);
+  }
+}
+
+const toasts = (count) => tab.until(`root.querySelectorAll(".vw-toast").length === ${count}`);
+
+/** A box on the page: of the first element of the toasts that the selector finds. */
+const box = (selector) =>
+  tab.call((selector) => root.querySelector(selector).getBoundingClientRect().toJSON(), selector);
+
+const focused = () => tab.evaluate("root.activeElement?.localName ?? document.activeElement.id");
+
+/** What a screen reader is given: names and roles. */
+async function accessibilityTree() {
+  const { nodes } = await tab.send("Accessibility.getFullAXTree");
+  return nodes
+    .filter(({ ignored }) => !ignored)
+    .map(({ role, name, properties }) => ({ role: role.value, name: name?.value, properties }));
+}
+
+test("the status region is there before any toast, and empty", async () => {
+  await open();
+  const status = await tab.call(() => {
+    const [region, ...more] = root.querySelectorAll("[role=status]");
+    return [region.textContent, region.isConnected, more.length, root.mode, root.querySelectorAll(".vw-toast").length];
+  });
+  assert.deepEqual(status, ["", true, 0, "open", 0]);
+  assert.ok(
+    (await accessibilityTree()).some(({ role }) => role === "status"),
+    "in the accessibility tree",
+  );
+});
+
+test("what is said is the headline, and no button is in what is said", async () => {
+  await open();
+  await show("a title", { count: 12 });
+  const said = await tab.call(() => {
+    const region = root.querySelector("[role=status]");
+    return [region.textContent, region.querySelectorAll("button, a").length, region.getAttribute("aria-atomic")];
+  });
+  assert.deepEqual(said, ["12 new trending videos in United States", 0, "true"]);
+  const tree = await accessibilityTree();
+  assert.ok(tree.some(({ role, name }) => role === "region" && name === "New videos"));
+  assert.ok(tree.some(({ role, name }) => role === "button" && name === "Close"));
+  assert.ok(tree.some(({ role, name }) => role === "link" && name === "a title"));
+});
+
+test("the close button is a target of at least 24 pixels, and closes by mouse", async () => {
+  await open();
+  await show();
+  const { x, y, width, height } = await box("button");
+  assert.ok(width >= 24 && height >= 24, `${width} x ${height}`);
+  await tab.click(x + width / 2, y + height / 2);
+  await toasts(0);
+});
+
+test("a toast never takes the focus", async () => {
+  await open();
+  await tab.evaluate("document.getElementById('field').focus()");
+  await show();
+  assert.equal(await focused(), "field");
+});
+
+test("Tab reaches the toast, Escape closes it, and focus is back where it was", async () => {
+  await open();
+  await tab.evaluate("document.getElementById('field').focus()");
+  await show();
+  await tab.press("Tab");
+  assert.equal(await focused(), "a");
+  await tab.press("Tab");
+  assert.equal(await focused(), "button");
+  await tab.press("Escape");
+  await toasts(0);
+  assert.equal(await focused(), "field");
+});
+
+test("Enter on the close button closes, and gives focus back too", async () => {
+  await open();
+  await tab.evaluate("document.getElementById('before').focus()");
+  await show();
+  await tab.evaluate("root.querySelector('button').focus()");
+  await tab.press("Enter");
+  await toasts(0);
+  assert.equal(await focused(), "before");
+});
+
+test("Escape from elsewhere closes the newest, and leaves focus alone", async () => {
+  await open();
+  await tab.evaluate("document.getElementById('field').focus()");
+  await showApart("older", "newer");
+  await tab.press("Escape");
+  await toasts(1);
+  assert.match((await tab.toasts())[0], /older/);
+  assert.equal(await focused(), "field");
+});
+
+test("an Escape that the page has used closes nothing", async () => {
+  await open();
+  await show();
+  await tab.evaluate("document.body.addEventListener('keydown', (event) => event.preventDefault())");
+  await tab.press("Escape");
+  await toasts(1);
+});
+
+test("a toast goes by itself, but not under the mouse, nor with the focus in it", async () => {
+  await open("/short");
+  await show("goes");
+  await toasts(0);
+
+  /** Ten times the life of a toast, as long as the hold lasts. */
+  const stays = async () => {
+    const from = await tab.evaluate("performance.now()");
+    await tab.until(`performance.now() - ${from} > 1600`);
+    assert.equal((await tab.toasts()).length, 1);
+  };
+
+  await show("under the mouse");
+  const { x, y } = await box(".vw-toast");
+  await tab.moveMouse(x + 20, y + 20);
+  await stays();
+  await tab.moveMouse(1, 1);
+  await toasts(0);
+
+  await show("with the focus");
+  await tab.evaluate("root.querySelector('button').focus()");
+  await stays();
+  await tab.evaluate("document.getElementById('field').focus()");
+  await toasts(0);
+});
+
+test("a toast in a hidden tab waits until somebody can see it", async () => {
+  await open("/short");
+  await tab.call(() => {
+    window.isHidden = true;
+    Object.defineProperty(document, "hidden", { get: () => window.isHidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await show("unseen");
+  const from = await tab.evaluate("performance.now()");
+  await tab.until(`performance.now() - ${from} > 1600`);
+  assert.equal((await tab.toasts()).length, 1);
+  await tab.evaluate("isHidden = false; document.dispatchEvent(new Event('visibilitychange'))");
+  await toasts(0);
+});
+
+test("what comes in the same moment is one toast: of one region, or of several", async () => {
+  await open();
+  const socket = site.sockets[0];
+  for (const region of ["US", "JP", "US"]) publish(socket, { region, count: 2 });
+  await tab.until("notifier.history.length === 3");
+  assert.deepEqual(await tab.toasts(), [
+    [
+      "6 new trending videos in United States and Japan",
+      "4 new trending videos in United States",
+      "2 new trending videos in Japan",
+    ].join("\n"),
+  ]);
+});
+
+test("at most three stand at once, the newest ones", async () => {
+  await open();
+  await showApart("one", "two", "three", "four");
+  await toasts(3);
+  assert.deepEqual(
+    (await tab.toasts()).map((text) => text.split("\n")[1]),
+    ["two", "three", "four"],
+  );
+  assert.equal(await tab.evaluate("notifier.history.length"), 4);
+});
+
+test("muted shows nothing and takes away what stands", async () => {
+  await open();
+  await show("stands");
+  await tab.evaluate("notifier.muted = true");
+  await toasts(0);
+  publish(site.sockets[0]);
+  await tab.until("notifier.history.length === 2");
+  await toasts(0);
+});
+
+test("the site's own style does not come in, and its properties and parts do", async () => {
+  await open();
+  await show();
+  const color = (selector, property) =>
+    tab.call((selector, property) => getComputedStyle(root.querySelector(selector))[property], selector, property);
+  await tab.call(() => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(`
+      * { color: rgb(1, 1, 1) !important; font-size: 99px }
+      video-notifier-toasts { --vn-background: rgb(2, 2, 2) }
+      video-notifier-toasts::part(close) { background: rgb(3, 3, 3) }
+    `);
+    document.adoptedStyleSheets = [sheet];
+  });
+  assert.notEqual(await color(".title", "color"), "rgb(1, 1, 1)");
+  assert.notEqual(await color(".title", "fontSize"), "99px");
+  assert.equal(await color(".vw-toast", "backgroundColor"), "rgb(2, 2, 2)");
+  assert.equal(await color("button", "backgroundColor"), "rgb(3, 3, 3)");
+});
+
+test("at 320 pixels and 200 % text nothing is cut off at the sides", async () => {
+  await open();
+  await tab.send("Emulation.setDeviceMetricsOverride", {
+    width: 320,
+    height: 640,
+    deviceScaleFactor: 1,
+    mobile: false,
+  });
+  await tab.evaluate("document.documentElement.style.fontSize = '32px'");
+  await show("A title that is quite long, Donaudampfschifffahrtselektrizitätenhauptbetriebswerk", { count: 123456 });
+  const { left, right } = await box(".vw-toast");
+  assert.ok(left >= 0 && right <= 320, `${left} to ${right}`);
+  const [inner, outer] = [await box(".content"), await box("button")];
+  assert.ok(inner.right <= outer.left && outer.right <= 320, "the button is in view, beside the text");
+  assert.equal(await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
+});
+
+test("it moves only where motion is welcome, and is darker where dark is", async () => {
+  await open();
+  await show();
+  const style = (property) =>
+    tab.call((property) => getComputedStyle(root.querySelector(".vw-toast"))[property], property);
+  const media = (name, value) => tab.send("Emulation.setEmulatedMedia", { features: [{ name, value }] });
+  assert.equal(await style("animationName"), "in");
+  await media("prefers-reduced-motion", "reduce");
+  assert.equal(await style("animationName"), "none");
+  await media("prefers-color-scheme", "light");
+  const light = await style("backgroundColor");
+  await media("prefers-color-scheme", "dark");
+  assert.notEqual(await style("backgroundColor"), light);
+  await media("forced-colors", "active");
+  assert.notEqual(await style("borderTopStyle"), "none");
+});
+
+test("it is on the other side of a page that reads from the right, and titles have their own direction", async () => {
+  await open();
+  await show("latin");
+  assert.ok((await box(".vw-toast")).left > 500);
+  await tab.close();
+  await open("/rtl");
+  await show("שלום עולם");
+  assert.ok((await box(".vw-toast")).right < 500);
+  const directions = await tab.call(() =>
+    [".title", ".vw-toast"].map((each) => getComputedStyle(root.querySelector(each)).direction),
+  );
+  assert.deepEqual(directions, ["rtl", "rtl"]);
+  await tab.evaluate("notifier.muted = true; notifier.muted = false");
+  await show("latin again");
+  assert.equal(await tab.evaluate("getComputedStyle(root.querySelector('.title')).direction"), "ltr");
+});
+
+test("a framework that swaps the body does not lose the toasts", async () => {
+  await open();
+  await tab.evaluate("document.body = document.createElement('body')");
+  await show("after the swap");
+  assert.equal(await tab.evaluate("document.querySelectorAll('video-notifier-toasts').length"), 1);
+});
+
+test("a script that is loaded twice still makes one notifier", async () => {
+  const script = '<script src="/notifier.js" data-storage="none"></script>';
+  site.pages["/twice"] = page(script + script);
+  tab = await chromium.open(`${site.origin}/twice`);
+  await tab.until("VideoNotifier.instance.state === 'open'");
+  const count = "document.querySelectorAll('video-notifier-toasts').length";
+  assert.deepEqual([await tab.evaluate(count), tab.sockets.length], [1, 1]);
+});
+
+// UPDATE_PICTURES=1 keeps it for the documentation.
+test("a picture of the page shows the toasts", async (t) => {
+  const server = await Server.start();
+  t.after(() => server.close());
+  tab = await chromium.open(undefined, { width: 1200, height: 860 });
+  await tab.send("Emulation.setDeviceMetricsOverride", {
+    width: 1200,
+    height: 760,
+    deviceScaleFactor: 1.5,
+    mobile: false,
+  });
+  await tab.go(`${server.origin}/`);
+  await tab.until("VideoNotifier.instance.state === 'open'");
+  for (const [region, count, ...titles] of [
+    ["JP", 12, "Fireworks on a summer night", "A night train through Hokkaido"],
+    ["US", 37, "A cat learns to swim", "Ten minutes of rain on a tin roof", "The fastest sandwich in Chicago", "Knots"],
+  ]) {
+    await server.post({ region, count, videos: titles.map((title, id) => ({ id, title, url: `/watch/${id}` })) });
+    await eventually(async () => (await tab.toasts()).some((text) => text.includes(titles[0])));
+    const last = await tab.evaluate("Date.now()");
+    await tab.until(`Date.now() - ${last} > 600`);
+  }
+  assert.equal((await tab.toasts()).length, 2);
+  const picture = await tab.screenshot();
+  assert.equal(picture.subarray(1, 4).toString("latin1"), "PNG");
+  if (process.env.UPDATE_PICTURES) await writeFile(new URL("../../docs/toast.png", import.meta.url), picture);
+});
