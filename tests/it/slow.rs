@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::support::{
     EventStream, Server, Socket,
-    frames::{PING, Raw, masked},
+    frames::{PING, masked},
     post_body,
+    raw::Raw,
 };
 
 /// A post of nearly 8 KiB.
@@ -23,10 +24,10 @@ async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
     const POSTS: usize = 60;
     let server = Server::start(&["--heartbeat", "300ms"]).await;
     let (mut socket, mut stream) = (Socket::open(&server, "").await.0, EventStream::connect(&server, "").await);
-    let mut stalled_stream = Raw::connect_small(&server).await;
-    stalled_stream.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut stalled_stream = Raw::connect_small(&server.address).unwrap();
+    stalled_stream.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(stalled_stream.head().await.starts_with("HTTP/1.1 200 "));
-    let mut stalled_socket = Raw::connect_small(&server).await;
+    let mut stalled_socket = Raw::connect_small(&server.address).unwrap();
     stalled_socket.shake_hands("").await;
     server.until_metric(r#"notifier_connections{transport="sse"}"#, |clients| clients == 2.0).await;
 
@@ -45,7 +46,7 @@ async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
     // That it still speaks does not help one that takes nothing.
     let mut every = tokio::time::interval(Duration::from_millis(200));
     let speaking = async {
-        while stalled_socket.send(&masked(PING, b"")).await.is_ok() {
+        while stalled_socket.try_send(&masked(PING, b"")).await.is_ok() {
             // Less than a flood.
             every.tick().await;
         }
@@ -72,7 +73,7 @@ async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
 async fn a_client_that_falls_behind_and_reads_on_misses_nothing() {
     const POSTS: usize = 100;
     let server = Server::start(&[]).await;
-    let mut slow = Raw::connect_small(&server).await;
+    let mut slow = Raw::connect_small(&server.address).unwrap();
     slow.shake_hands("").await;
     server.until_metric(r#"notifier_connections{transport="websocket"}"#, |clients| clients == 1.0).await;
     for id in 1..=POSTS {
@@ -115,7 +116,7 @@ async fn a_connection_that_sends_no_whole_head_is_closed() {
     let closed = join_all(starts.map(async |start| {
         let started = Instant::now();
         let mut raw = Raw::connect(&server).await;
-        raw.send(start.as_bytes()).await.unwrap();
+        raw.send(start).await;
         let answer = raw.ended().await;
         let took = started.elapsed();
         assert!(took > Duration::from_secs(15) && took < Duration::from_secs(30), "{start:?}: {took:?}");

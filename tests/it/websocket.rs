@@ -12,8 +12,9 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::support::{
     EventStream, Server, Socket,
-    frames::{PING, Raw, TEXT},
+    frames::{PING, TEXT},
     post_body,
+    raw::Raw,
 };
 
 /// Sends a ping and waits for its pong, which is the next message.

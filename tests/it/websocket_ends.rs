@@ -8,8 +8,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseC
 
 use crate::support::{
     Server, Socket,
-    frames::{CLOSE, PING, Raw, TEXT, masked},
+    frames::{CLOSE, PING, TEXT, masked},
     post_body,
+    raw::Raw,
 };
 
 #[tokio::test]
@@ -78,7 +79,7 @@ async fn broken_frames_end_the_connection_and_no_other() {
     .map(async |(what, bytes, code)| {
         let mut raw = Raw::upgrade(&server, "").await;
         assert_eq!(raw.frame().await.expect("hello").0, TEXT, "{what}");
-        raw.send(&bytes).await.unwrap();
+        raw.send(&bytes).await;
         let (first, payload) = raw.frame().await.expect("a close frame");
         assert_eq!((first, u16::from_be_bytes([payload[0], payload[1]])), (CLOSE, code), "{what}");
         assert_eq!(raw.frame().await, None, "{what}");
@@ -117,7 +118,7 @@ async fn any_sign_of_life_keeps_a_client() {
             let (got, _) = raw.frame().await.unwrap_or_else(|| panic!("{what}: dropped after {pings} heartbeats"));
             if got == PING {
                 pings += 1;
-                raw.send(&masked(first, payload.as_bytes())).await.unwrap();
+                raw.send(&masked(first, payload.as_bytes())).await;
             }
         }
     });
@@ -130,7 +131,7 @@ async fn a_clients_close_is_answered_with_its_code() {
     for code in [1000_u16, 1001, 4999] {
         let mut raw = Raw::upgrade(&server, "").await;
         assert_eq!(raw.frame().await.expect("hello").0, TEXT);
-        raw.send(&masked(CLOSE, &[&code.to_be_bytes()[..], b"bye"].concat())).await.unwrap();
+        raw.send(&masked(CLOSE, &[&code.to_be_bytes()[..], b"bye"].concat())).await;
         let (first, payload) = raw.frame().await.expect("an answer");
         assert_eq!((first, &payload[..2]), (CLOSE, &code.to_be_bytes()[..]));
         assert_eq!(raw.frame().await, None);

@@ -1,28 +1,23 @@
-//! A client that speaks bytes: what no well-behaved library would send, or would answer by itself.
+//! WebSocket frames by hand: what no well-behaved library would send, or would answer by itself.
 
 use std::io;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-use super::server::{PATIENCE, Server};
+use super::{
+    raw::Raw,
+    server::{PATIENCE, Server},
+};
 
 /// The first byte of frames that end a message (RFC 6455 §5.2).
 pub const TEXT: u8 = 0x81;
 pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
 
-/// A TCP connection.
-pub struct Raw(TcpStream);
-
 impl Raw {
-    pub async fn connect(server: &Server) -> Self {
-        Self(TcpStream::connect(&server.address).await.expect("the server accepts"))
-    }
-
     /// Connects to `/ws` with a query, by hand.
     pub async fn upgrade(server: &Server, query: &str) -> Self {
         let mut raw = Self::connect(server).await;
@@ -36,21 +31,15 @@ impl Raw {
             "GET /ws{query} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        self.send(head.as_bytes()).await.expect("the server takes it");
+        self.send(head).await;
         let answer = self.head().await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         // The example of RFC 6455 §1.3.
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
     }
 
-    /// Connects with a kernel buffer as small as can be, so that a server soon meets a client that does not read.
-    pub async fn connect_small(server: &Server) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_recv_buffer_size(1).expect("the kernel takes its smallest size");
-        Self(socket.connect(server.address.parse().expect("an address")).await.expect("the server accepts"))
-    }
-
-    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends what the server may refuse to take.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(PATIENCE, self.0.write_all(bytes)).await.expect("the server reads in time")
     }
 
