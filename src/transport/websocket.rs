@@ -27,6 +27,9 @@ use crate::{
 /// send next to nothing.
 const READ_BUFFER: usize = 1024;
 
+/// Frames are gathered up to here until they are flushed: a heartbeat and its Ping leave in one write.
+const WRITE_BUFFER: usize = 1024;
+
 /// How long a client has to answer a close frame, before the socket is closed under it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -44,7 +47,7 @@ pub async fn handshake(
         .max_message_size(MAX_INCOMING)
         .max_frame_size(MAX_INCOMING)
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0);
+        .write_buffer_size(WRITE_BUFFER);
     if admission.connections.shutdown.is_draining() {
         return Err(Rejection::Draining);
     }
@@ -132,7 +135,7 @@ fn received(
     }
 }
 
-/// A heartbeat and a Ping, in one write where the socket takes both.
+/// A heartbeat and a Ping, in one write.
 async fn beat(socket: &mut WebSocket, frame: &Frame) -> Result<(), axum::Error> {
     socket.feed(text(frame)).await?;
     socket.send(Message::Ping(Bytes::new())).await
