@@ -306,6 +306,7 @@ impl Writer {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let before = head(&transaction)?;
         let mut batch = Batch { transaction, epoch: self.epoch, head: before, now, retention: &self.retention };
+        batch.forget()?;
         let mut receipts = Vec::with_capacity(appends.len());
         for append in appends {
             receipts.push(match batch.append(append) {
@@ -436,11 +437,15 @@ impl Batch<'_> {
         }
     }
 
+    /// Forgets the receipts that nobody may ask for any more, before anything is appended: their keys are free again.
+    fn forget(&self) -> Result<(), rusqlite::Error> {
+        let oldest = self.now.saturating_sub(self.retention.receipt_lifetime().as_millis() as u64);
+        self.transaction.prepare_cached("DELETE FROM receipts WHERE clock <= ?1")?.execute([oldest])?;
+        Ok(())
+    }
+
     /// Removes what retention no longer keeps; whether anything was.
     fn trim(&self) -> Result<bool, rusqlite::Error> {
-        let oldest_receipt = self.now.saturating_sub(self.retention.receipt_lifetime().as_millis() as u64);
-        self.transaction.prepare_cached("DELETE FROM receipts WHERE clock <= ?1")?.execute([oldest_receipt])?;
-
         // Offsets have no holes here, so those above this one are as many as may stay.
         let last_by_count = self.head.saturating_sub(self.retention.max_count as u64);
         let oldest = oldest_kept(self.now, self.retention);
