@@ -7,12 +7,24 @@ use std::{
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::Request};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use http_body_util::BodyExt;
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{
@@ -38,6 +50,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// How much of a body that was refused is still read, and for how long, so that its connection can be used again.
+const MAX_DRAINED: usize = 1024 * 1024;
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait after the system refused to accept, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -160,10 +176,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn serve(io: TimedIo, peer: Peer, router: Router, shutdown: Shutdown) {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        let response = router.clone().call(request.map(Body::new));
-        async { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
+    let service = service_fn(move |request| {
+        let response = answer(router.clone(), request, peer);
+        async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -181,6 +196,83 @@ async fn serve(io: TimedIo, peer: Peer, router: Router, shutdown: Shutdown) {
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy that
+/// keeps connections would else lose the post of somebody else on it.
+async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer) -> Response {
+    request.extensions_mut().insert(peer);
+    // Who waits for a word before sending a body has been given another one.
+    let waits = request.headers().contains_key(header::EXPECT);
+    let unread = Unread::default();
+    let request = request.map(|body| Body::new(WatchedBody { body: Some(body), unread: unread.clone() }));
+    let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
+    let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(rest) = rest
+        && (waits || !is_drained(rest).await)
+    {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Reads what is left of a body and throws it away; whether that was all of it. Without this the answer could be lost
+/// too: closing a socket with bytes unread resets it.
+async fn is_drained(mut body: Incoming) -> bool {
+    let mut left = MAX_DRAINED;
+    let drain = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(less) = left.checked_sub(length) else { return false };
+            left = less;
+        }
+        true
+    };
+    tokio::time::timeout(DRAIN_PATIENCE, drain).await.unwrap_or(false)
+}
+
+/// Where a body is left that nobody read to its end.
+type Unread = Arc<Mutex<Option<Incoming>>>;
+
+/// A body that is left in `unread` when it is dropped before its end.
+struct WatchedBody {
+    /// None once it has ended.
+    body: Option<Incoming>,
+    unread: Unread,
+}
+
+impl HttpBody for WatchedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if frame.is_none() {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}
+
+impl Drop for WatchedBody {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
+            *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        }
     }
 }
 

@@ -5,6 +5,9 @@
 //! logging lets go on beside the writer.
 
 use std::{
+    ffi::OsString,
+    fs::File,
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -120,10 +123,13 @@ impl SqliteHistory {
             Some(ErrorCode::NotADatabase) => OpenError::NotADatabase(path.to_owned()),
             _ => OpenError::Unavailable { path: path.to_owned(), error },
         };
+        check(path)?;
         let mut connection =
             connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).map_err(unavailable)?;
-        check(&connection, path, unavailable)?;
-        prepare(&mut connection).map_err(unavailable)?;
+        let version = prepare(&mut connection).map_err(unavailable)?;
+        if version > SCHEMA_VERSION {
+            return Err(OpenError::Newer { path: path.to_owned(), version });
+        }
         let epoch = epoch(&connection).map_err(unavailable)?;
         let writer = Writer::new(path, connection, epoch, retention).map_err(unavailable)?;
 
@@ -300,6 +306,7 @@ impl Writer {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let before = head(&transaction)?;
         let mut batch = Batch { transaction, epoch: self.epoch, head: before, now, retention: &self.retention };
+        batch.forget()?;
         let mut receipts = Vec::with_capacity(appends.len());
         for append in appends {
             receipts.push(match batch.append(append) {
@@ -430,11 +437,15 @@ impl Batch<'_> {
         }
     }
 
+    /// Forgets the receipts that nobody may ask for any more, before anything is appended: their keys are free again.
+    fn forget(&self) -> Result<(), rusqlite::Error> {
+        let oldest = self.now.saturating_sub(self.retention.receipt_lifetime().as_millis() as u64);
+        self.transaction.prepare_cached("DELETE FROM receipts WHERE clock <= ?1")?.execute([oldest])?;
+        Ok(())
+    }
+
     /// Removes what retention no longer keeps; whether anything was.
     fn trim(&self) -> Result<bool, rusqlite::Error> {
-        let oldest_receipt = self.now.saturating_sub(self.retention.receipt_lifetime().as_millis() as u64);
-        self.transaction.prepare_cached("DELETE FROM receipts WHERE clock <= ?1")?.execute([oldest_receipt])?;
-
         // Offsets have no holes here, so those above this one are as many as may stay.
         let last_by_count = self.head.saturating_sub(self.retention.max_count as u64);
         let oldest = oldest_kept(self.now, self.retention);
@@ -482,39 +493,52 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error>
     Ok(connection)
 }
 
-/// Refuses a file that is not ours, before anything is written to it.
-fn check(
-    connection: &Connection,
-    path: &Path,
-    unavailable: impl Fn(rusqlite::Error) -> OpenError,
-) -> Result<(), OpenError> {
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0)).map_err(&unavailable)?;
-    let application = number("application_id").map_err(&unavailable)?;
-    let version = number("user_version").map_err(&unavailable)?;
+/// Refuses a file that is not ours by its header (<https://sqlite.org/fileformat2.html#the_database_header>), read by
+/// hand: SQLite would tidy up after whoever wrote the file last, and takes a very short file for an empty one.
+///
+/// No connection of this process may have the file open, since closing a file drops all locks on it.
+fn check(path: &Path) -> Result<(), OpenError> {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    const HEADER: usize = 100;
+
+    let mut header = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEADER as u64).read_to_end(&mut header));
+    // What can't be read, SQLite has the words for.
+    if read.is_err() || header.is_empty() {
+        return Ok(());
+    }
+    if header.len() < HEADER || !header.starts_with(MAGIC) {
+        return Err(OpenError::NotADatabase(path.to_owned()));
+    }
+    let number = |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().expect("the header has 100 bytes"));
+    let (schema_changes, version, application) = (number(40), number(60), number(68));
+    let log = PathBuf::from([path.as_os_str(), "-wal".as_ref()].into_iter().collect::<OsString>());
     match (application, version) {
         (APPLICATION_ID, version) if version > SCHEMA_VERSION => {
             Err(OpenError::Newer { path: path.to_owned(), version })
         }
         (APPLICATION_ID, _) => Ok(()),
-        (0, 0) if tables == 0 => Ok(()),
+        (0, 0) if schema_changes == 0 && !log.exists() => Ok(()),
         _ => Err(OpenError::Foreign(path.to_owned())),
     }
 }
 
-/// Creates the tables in a new file.
-fn prepare(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+/// Creates the tables in a new file; answers the version of those that are there.
+fn prepare(connection: &mut Connection) -> Result<i32, rusqlite::Error> {
+    let version = |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    if version(connection)? == 0 {
+        // In the file itself before there is a log beside it: so even a file that was never finished is known as ours.
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 {
+    if version(&transaction)? == 0 {
         transaction.execute_batch(SCHEMA)?;
         transaction.execute("INSERT INTO history (epoch, head) VALUES (?1, 0)", [Epoch::draw().as_str()])?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    version(connection)
 }
 
 fn epoch(connection: &Connection) -> Result<Epoch, rusqlite::Error> {

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     extract::State,
     http::{HeaderMap, HeaderName, header},
 };
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 
 use crate::{
@@ -27,10 +27,6 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much of a refused body is read all the same, in bytes, and for how long.
-const MAX_DISCARDED: usize = 1024 * 1024;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -51,43 +47,35 @@ pub struct Publisher {
 pub async fn notify(
     State(publisher): State<Publisher>,
     headers: HeaderMap,
-    mut body: Body,
+    body: Body,
 ) -> Result<Json<Receipt>, Rejection> {
-    let answer = publisher.take(&headers, &mut body).await;
-    if answer.is_err() {
-        discard(body).await;
+    publisher.authorize(&headers)?;
+    let key = idempotency_key(&headers)?;
+    let body = read(body).await?;
+    let notification = match Notification::parse(&body, &publisher.regions)? {
+        Post::Publish(notification) => notification,
+        Post::NoVideos { region, count } => {
+            let subscribers = publisher.hub.subscribers(&region);
+            let timestamp = Timestamp::now();
+            return Ok(Json(Receipt { id: None, region, count, timestamp, deduplicated: false, subscribers }));
+        }
+    };
+
+    let subscribers = publisher.hub.subscribers(&notification.region);
+    let start = Instant::now();
+    let receipt = publisher.history.append(Append { notification, key, subscribers }).await?;
+    publisher.metrics.appended(start.elapsed());
+    if receipt.deduplicated {
+        publisher.metrics.deduplicated();
     }
-    answer.map(Json)
+    // A receipt's id is a position: whoever resumes from it at once must not be told that nobody knows it.
+    if let Some(position) = receipt.id {
+        publisher.hub.seen(position).await;
+    }
+    Ok(Json(receipt))
 }
 
 impl Publisher {
-    async fn take(&self, headers: &HeaderMap, body: &mut Body) -> Result<Receipt, Rejection> {
-        self.authorize(headers)?;
-        let key = idempotency_key(headers)?;
-        let body = read(body).await?;
-        let notification = match Notification::parse(&body, &self.regions)? {
-            Post::Publish(notification) => notification,
-            Post::NoVideos { region, count } => {
-                let subscribers = self.hub.subscribers(&region);
-                let timestamp = Timestamp::now();
-                return Ok(Receipt { id: None, region, count, timestamp, deduplicated: false, subscribers });
-            }
-        };
-
-        let subscribers = self.hub.subscribers(&notification.region);
-        let start = Instant::now();
-        let receipt = self.history.append(Append { notification, key, subscribers }).await?;
-        self.metrics.appended(start.elapsed());
-        if receipt.deduplicated {
-            self.metrics.deduplicated();
-        }
-        // A receipt's id is a position: whoever resumes from it at once must not be told that nobody knows it.
-        if let Some(position) = receipt.id {
-            self.hub.seen(position).await;
-        }
-        Ok(receipt)
-    }
-
     fn authorize(&self, headers: &HeaderMap) -> Result<(), Rejection> {
         if self.tokens.accept(headers) {
             return Ok(());
@@ -119,32 +107,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Reject
     }
 }
 
-async fn read(body: &mut Body) -> Result<Vec<u8>, Rejection> {
-    let collect = async {
-        let mut bytes = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Rejection::InvalidJson(format!("the body broke off: {error}")))?;
-            bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-            if bytes.len() > MAX_BODY {
-                return Err(Rejection::TooLarge(MAX_BODY));
-            }
-        }
-        Ok(bytes)
-    };
-    tokio::time::timeout(BODY_TIMEOUT, collect).await.map_err(|_| Rejection::TooSlow)?
-}
-
-/// Reads what is left of a body that is refused: a connection that is closed with unread data is reset, and the
-/// poster would see that instead of the answer.
-async fn discard(mut body: Body) {
-    let mut left = MAX_DISCARDED;
-    let rest = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
+async fn read(body: Body) -> Result<Bytes, Rejection> {
+    // Refused before it is sent, where the length is announced.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(Rejection::TooLarge(MAX_BODY));
+    }
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    match collected.map_err(|_| Rejection::TooSlow)? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge(MAX_BODY)),
+        Err(error) => Err(Rejection::InvalidJson(format!("the body broke off: {error}"))),
+    }
 }

@@ -56,6 +56,15 @@ impl Raw {
         String::from_utf8(head).expect("a head is text")
     }
 
+    /// The body that a head announces.
+    pub async fn body(&mut self, head: &str) -> Vec<u8> {
+        let head = head.to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.expect("the head has a length")];
+        timeout(PATIENCE, self.0.read_exact(&mut body)).await.expect("in time").expect("the body comes whole");
+        body
+    }
+
     /// Reads to the end of the connection, for as long as a server may take that waits for a client.
     pub async fn ended(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -1,5 +1,6 @@
 //! A real server process, and real clients to talk to it.
 
+pub mod answer;
 pub mod client;
 pub mod frames;
 pub mod mount;
@@ -8,10 +9,13 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod server;
+pub mod witness;
 
+pub use answer::Answer;
 pub use client::{EventStream, Socket};
 pub use mount::Mount;
 pub use server::{Server, Setup};
+pub use witness::Witness;
 
 /// The body of a post: one video of that id.
 pub fn post_body(region: &str, id: impl std::fmt::Display) -> String {

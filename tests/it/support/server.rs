@@ -18,11 +18,16 @@ use tokio::{
     time::timeout,
 };
 
+use super::answer::Answer;
+
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What posts carry, unless a test gives its own.
 pub const TOKEN: &str = "test-token";
+
+/// The token as a header.
+pub const AUTHORIZED: (&str, &str) = ("authorization", "Bearer test-token");
 
 /// A server process with a data directory of its own.
 pub struct Server {
@@ -157,6 +162,20 @@ impl Server {
         let response = self.request(Method::POST, "/notify").bearer_auth(TOKEN).body(body).send().await;
         let response = response.expect("the server answers");
         (response.status().as_u16(), response.json().await.expect("the answer is JSON"))
+    }
+
+    /// Posts a body with these headers and no other; the token too is the caller's.
+    pub async fn post_with(&self, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.request(Method::POST, "/notify").body(body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(request.send().await.expect("the server answers")).await
+    }
+
+    /// What `/notifications` answers to a query such as `?limit=3`.
+    pub async fn notifications(&self, query: &str) -> Value {
+        let answer = Answer::of(self.get(&format!("/notifications{query}")).await).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
     }
 
     /// Posts what must be accepted; answers the receipt.
