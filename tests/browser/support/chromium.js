@@ -114,6 +114,7 @@ class Tab {
   /** Addresses of all WebSockets it has opened, in order. */
   sockets = [];
   #loads = 0;
+  #isClosed = false;
 
   constructor(browser, target, session) {
     this.#browser = browser;
@@ -200,7 +201,10 @@ class Tab {
     );
   }
 
+  /** Once is enough: a case that fails before it opens a tab leaves the one of the case before it to be closed. */
   async close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     await this.#browser.send("Target.closeTarget", { targetId: this.#target });
   }
 
