@@ -106,7 +106,10 @@ export class Toasts {
     this.#toasts.push(toast);
     this.#fill(toast);
     this.#run(toast);
-    while (this.#toasts.length > MAX_TOASTS) this.#dismiss(/** @type {Toast} */ (this.#toasts[0]));
+    if (this.#toasts.length <= MAX_TOASTS) return;
+    // One has to go, but not from under the hands of who is reading it.
+    const focused = this.#focused();
+    this.#dismiss(/** @type {Toast} */ (this.#toasts.find((each) => each !== focused)));
   }
 
   clear() {

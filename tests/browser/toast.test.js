@@ -218,6 +218,19 @@ test("at most three stand at once, the newest ones", async () => {
   assert.equal(await tab.evaluate("notifier.history.length"), 4);
 });
 
+test("the toast that has the focus is not the one that makes room", async () => {
+  await open();
+  await show("being read");
+  await tab.evaluate("root.querySelector('button').focus()");
+  await showApart("two", "three", "four");
+  await toasts(3);
+  assert.deepEqual(
+    (await tab.toasts()).map((text) => text.split("\n")[1]),
+    ["being read", "three", "four"],
+  );
+  assert.equal(await focused(), "button");
+});
+
 test("muted shows nothing and takes away what stands", async () => {
   await open();
   await show("stands");
