@@ -10,9 +10,6 @@
 export const BASE_MS = 1000;
 export const CEILING_MS = 30_000;
 
-/** The longest that a server may put its clients off: it never asks for more, so more is not from it. */
-export const MAX_MS = 10 * 60_000;
-
 /**
  * @param {object} attempt
  * @param {number} attempt.failed how many attempts have failed since a connection last stood

@@ -141,8 +141,10 @@ export class Client extends EventTarget {
     if (cleaned.join() === this.#regions.join()) return;
     this.#regions = cleaned;
     this.#positions.ask(cleaned);
-    // What was refused may be welcome now, but only `reconnect` brings back what has stopped.
-    if (this.state !== "closed") this.reconnect();
+    // What was refused may be welcome now, but only `reconnect` brings back what has stopped. One that waits asks for
+    // them with its next attempt, which is now, unless the server wants it later.
+    if (this.state === "waiting") this.#connection.check();
+    else if (this.state !== "closed") this.reconnect();
   }
 
   /** Connects at once: in place of the connection there is, of a wait, or after the server refused. */

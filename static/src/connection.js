@@ -11,7 +11,7 @@
  * @typedef {"connecting" | "open" | "waiting" | "closed"} State
  */
 
-import { MAX_MS, wait } from "./backoff.js";
+import { wait } from "./backoff.js";
 import { parse, reaction } from "./protocol.js";
 
 /** How many heartbeats may be missed before a connection counts as lost. */
@@ -148,8 +148,9 @@ export class Connection {
     this.#socket = socket;
     socket.onmessage = ({ data }) => this.#hear(data);
     socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-    this.#enter("connecting");
     this.#expect(now + OPENING_MS);
+    // Last: a listener may close it, and then no timer must be left to bring it back.
+    this.#enter("connecting");
   }
 
   /** @param {unknown} data */
@@ -166,7 +167,7 @@ export class Connection {
       // The timer finds out by itself that it fires too early: messages are many, and timers cost something.
       this.#deadline = now + PATIENCE * this.#heartbeatMs;
     }
-    if (message?.type === "reconnect") this.#afterMs = Math.min(message.afterMs, MAX_MS);
+    if (message?.type === "reconnect") this.#afterMs = message.afterMs;
     const socket = this.#socket;
     if (message?.type === "hello") this.#enter("open");
     // A listener may have closed or replaced the connection.

@@ -37,6 +37,12 @@ const MAX_LENGTH = 64 * 1024;
 
 const MAX_VIDEOS = 5;
 
+/** The longest that a server may put its clients off: it never asks for more, so more is not from it. */
+const MAX_WAIT_MS = 10 * 60_000;
+
+/** A timer set to more than 24 days fires at once. */
+const MAX_HEARTBEAT_MS = 24 * 3_600_000;
+
 /**
  * @param {unknown} data what a socket delivered
  * @returns {Message | null}
@@ -58,7 +64,7 @@ export function parse(data) {
     case "new_trending":
       return parsePosition(fields.id) && { type: "new_trending", notification: notification(fields) };
     case "reconnect":
-      return { type: "reconnect", afterMs: milliseconds(fields.after_ms) ?? 0 };
+      return { type: "reconnect", afterMs: milliseconds(fields.after_ms, MAX_WAIT_MS) ?? 0 };
     default:
       return null;
   }
@@ -91,13 +97,16 @@ function hello({ position, recovered, now, heartbeat_ms }) {
     position,
     recovered: typeof recovered === "boolean" ? recovered : null,
     now: Number.isNaN(at) ? null : at,
-    heartbeatMs: milliseconds(heartbeat_ms) || null,
+    heartbeatMs: milliseconds(heartbeat_ms, MAX_HEARTBEAT_MS) || null,
   };
 }
 
 /** @param {any} fields @returns {Pace} */
 function pace({ spread_ms, reconnect_window_ms }) {
-  return { spreadMs: milliseconds(spread_ms), windowMs: milliseconds(reconnect_window_ms) };
+  return {
+    spreadMs: milliseconds(spread_ms, MAX_WAIT_MS),
+    windowMs: milliseconds(reconnect_window_ms, MAX_WAIT_MS),
+  };
 }
 
 /**
@@ -121,7 +130,7 @@ function isVideo(video) {
   return typeof video === "object" && video !== null && typeof video.title === "string";
 }
 
-/** @param {unknown} value @returns {number | null} */
-function milliseconds(value) {
-  return typeof value === "number" && value >= 0 && value < Number.POSITIVE_INFINITY ? value : null;
+/** @param {unknown} value @param {number} most @returns {number | null} */
+function milliseconds(value, most) {
+  return typeof value === "number" && value >= 0 ? Math.min(value, most) : null;
 }

@@ -194,6 +194,17 @@ test("after a flood it waits at least a minute, even when somebody looks", () =>
   assert.equal(world.sockets.length, 2);
 });
 
+test("other regions are no way around the wait after a flood, and are asked for after it", () => {
+  const { world, client } = start();
+  world.socket.says(hello());
+  world.socket.ends(1008);
+  client.setRegions(["JP"]);
+  world.pass(59_999);
+  assert.deepEqual([client.state, world.sockets.length], ["waiting", 1]);
+  world.pass(20_001);
+  assert.equal(world.socket.url.searchParams.get("regions"), "JP");
+});
+
 test("a lost position is asked for anew at once, but not over and over", () => {
   const { world } = start();
   world.socket.says(hello());
@@ -357,6 +368,19 @@ test("a listener may close it in the middle of anything", () => {
     world.socket.says(published(2));
     world.socket.says(published(3));
     assert.deepEqual([client.state, world.timers.size, toasts.shown], ["closed", 0, []], type);
+  }
+});
+
+test("a listener that closes it at the news of any state has closed it for good", () => {
+  for (const state of ["connecting", "open", "waiting"]) {
+    const { world, client } = start();
+    client.addEventListener("statechange", ({ detail }) => detail.state === state && client.close());
+    world.socket.says(hello());
+    world.socket.ends(1006);
+    world.pass(600_000);
+    const connected = world.sockets.length;
+    world.pass(600_000);
+    assert.deepEqual([client.state, world.timers.size, world.sockets.length], ["closed", 0, connected], state);
   }
 });
 

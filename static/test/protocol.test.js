@@ -57,6 +57,14 @@ test("what is wrong in a publication is put right, never passed on", () => {
   assert.equal(text(published(1, { videos: many })).notification.videos.length, 5);
 });
 
+test("a duration that no server means is cut to one that a timer can keep", () => {
+  const { heartbeatMs, spreadMs, windowMs } = text(
+    hello({ heartbeat_ms: 1e12, spread_ms: 1e12, reconnect_window_ms: 1e12 }),
+  );
+  assert.deepEqual([heartbeatMs, spreadMs, windowMs], [86_400_000, 600_000, 600_000]);
+  assert.deepEqual(text({ type: "reconnect", after_ms: 1e12 }), { type: "reconnect", afterMs: 600_000 });
+});
+
 test("what can't be read is nothing", () => {
   const garbage = ["", "{", "null", "3", '"hello"', "[]", "{}", "\u0000", '{"type":"hello"}', '{"type":"toString"}'];
   for (const data of [...garbage, undefined, new ArrayBuffer(8), {}]) assert.equal(parse(data), null, String(data));
