@@ -87,7 +87,9 @@ async fn carry(
     let (mut up, mut down) = ([0; 2048], [0; 2048]);
     let cut = loop {
         if let Some((_, pause)) = fate.stall.take_if(|(after, _)| *after <= sent) {
-            let _ = timeout(pause, calm.wait_for(|calm| *calm)).await;
+            if timeout(pause, calm.wait_for(|calm| *calm)).await.is_ok() {
+                fate = Fate::never();
+            }
         }
         tokio::select! {
             changed = calm.changed() => {
