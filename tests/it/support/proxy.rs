@@ -86,10 +86,10 @@ async fn carry(
     let mut sent = 0;
     let (mut up, mut down) = ([0; 2048], [0; 2048]);
     let cut = loop {
-        if let Some((_, pause)) = fate.stall.take_if(|(after, _)| *after <= sent) {
-            if timeout(pause, calm.wait_for(|calm| *calm)).await.is_ok() {
-                fate = Fate::never();
-            }
+        if let Some((_, pause)) = fate.stall.take_if(|(after, _)| *after <= sent)
+            && timeout(pause, calm.wait_for(|calm| *calm)).await.is_ok()
+        {
+            fate = Fate::never();
         }
         tokio::select! {
             changed = calm.changed() => {
