@@ -25,7 +25,12 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
-use crate::support::{EventStream, Server, proxy::Proxy, random::Random, server::TOKEN};
+use crate::support::{
+    EventStream, Server,
+    proxy::Proxy,
+    random::Random,
+    server::{PATIENCE, TOKEN},
+};
 
 const SOCKETS: usize = 1000;
 const STREAMS: usize = 100;
@@ -88,8 +93,8 @@ struct World {
     start: (String, u64),
     /// Posts that were begun: no history can have more.
     begun: AtomicU64,
-    /// The last offset, once all is posted.
-    end: watch::Sender<Option<u64>>,
+    /// The last offset, once all is posted, and when to give up: a story without an end is judged like any other.
+    end: watch::Sender<Option<(u64, Instant)>>,
 }
 
 struct Outcome {
@@ -160,7 +165,7 @@ async fn run(mut server: Server, mut random: Random, words: u64, kills: u32) -> 
     // A little longer, so that some are cut while they catch up on the last.
     sleep(random.millis(500, 1500)).await;
     world.proxy.calm();
-    world.end.send_replace(Some(last));
+    world.end.send_replace(Some((last, Instant::now() + CATCH_UP)));
     let all = async {
         let mut logs = Vec::new();
         while let Some(log) = clients.join_next().await {
@@ -168,7 +173,7 @@ async fn run(mut server: Server, mut random: Random, words: u64, kills: u32) -> 
         }
         logs
     };
-    let logs = timeout(CATCH_UP, all).await.expect("every client gets to the end");
+    let logs = timeout(CATCH_UP * 2, all).await.expect("every client ends");
     // Nobody is counted who is gone.
     server.until_metric("notifier_connections{transport=\"websocket\"}", |count| count == 0.0).await;
     server.until_metric("notifier_connections{transport=\"sse\"}", |count| count == 0.0).await;
@@ -279,10 +284,11 @@ impl Client {
         let latest = if self.random.once_in(3) { 20_000 } else { 3_000 };
         sleep(self.random.millis(0, latest)).await;
         while !self.is_done() {
-            if let Some(mut stream) = self.connect().await {
+            let connected = timeout(PATIENCE, self.connect()).await;
+            if let Some(mut stream) = connected.expect("an answer to a handshake, or an end, in time") {
                 let asked = self.since;
                 while !self.is_done()
-                    && let Some(message) = stream.next().await
+                    && let Some(message) = timeout(PATIENCE, stream.next()).await.expect("a heartbeat in time")
                 {
                     self.take(message, asked);
                 }
@@ -295,7 +301,7 @@ impl Client {
     }
 
     fn is_done(&self) -> bool {
-        self.world.end.borrow().is_some_and(|end| self.since >= Some(end))
+        self.world.end.borrow().is_some_and(|(end, deadline)| self.since >= Some(end) || Instant::now() > deadline)
     }
 
     async fn connect(&mut self) -> Option<Stream> {

@@ -86,8 +86,10 @@ async fn carry(
     let mut sent = 0;
     let (mut up, mut down) = ([0; 2048], [0; 2048]);
     let cut = loop {
-        if let Some((_, pause)) = fate.stall.take_if(|(after, _)| *after <= sent) {
-            let _ = timeout(pause, calm.wait_for(|calm| *calm)).await;
+        if let Some((_, pause)) = fate.stall.take_if(|(after, _)| *after <= sent)
+            && timeout(pause, calm.wait_for(|calm| *calm)).await.is_ok()
+        {
+            fate = Fate::never();
         }
         tokio::select! {
             changed = calm.changed() => {
@@ -126,9 +128,10 @@ async fn carry(
     }
 }
 
-/// With a small receive buffer, so that a stall here is felt over there.
+/// With a small receive buffer, so that a stall here is felt over there; a smaller one would make loopback, whose
+/// segments are large, trickle by window probes for ever.
 async fn connect(target: &str) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.set_recv_buffer_size(4096)?;
+    socket.set_recv_buffer_size(16 * 1024)?;
     socket.connect(target.parse().expect("an address")).await
 }
