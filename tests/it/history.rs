@@ -222,6 +222,7 @@ async fn appends_are_read_in_their_order_in_pages_that_join<B: Backend>() {
             let Some(last) = page.publications.last() else { break };
             after = last.position;
             joined.extend(page.publications);
+            assert!(joined.len() <= whole.len(), "pages of {limit}");
         }
         assert_eq!((joined, after), (whole.clone(), head(&history).await), "pages of {limit}");
     }

@@ -109,6 +109,7 @@ async fn before_pages_through_the_whole_log_with_nothing_missed_or_doubled() {
             let Some(last) = list["notifications"].as_array().unwrap().last() else { break };
             before = last["id"].as_str().unwrap().to_owned();
             seen.extend(videos(&list));
+            assert!(seen.len() <= expected.len(), "{regions:?}: {seen:?}");
         }
         assert_eq!(seen, expected, "{regions:?}");
     }

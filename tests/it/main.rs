@@ -10,6 +10,7 @@ mod faults;
 mod history;
 mod http;
 mod limits;
+mod lost;
 mod notify;
 mod pings;
 mod resume;

@@ -3,7 +3,7 @@
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::support::{EventStream, Server, Socket, client::Event, post_body};
+use crate::support::{EventStream, Server, Socket, client::Event, post_body, raw::Raw};
 
 /// A request of a page of this origin.
 async fn of_page(server: &Server, method: Method, path: &str, origin: &str) -> Response {
@@ -179,4 +179,16 @@ async fn a_method_that_no_route_takes_is_told_which_do() {
         assert!(response.headers()["allow"].to_str().unwrap().contains("GET"), "{path}");
         assert_eq!(response.headers()["content-type"], "application/problem+json", "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_speaks_http_1_0_gets_the_stream_without_chunks() {
+    let server = Server::start(&[]).await;
+    let mut raw = Raw::connect(&server).await;
+    raw.send("GET /events HTTP/1.0\r\nHost: x\r\n\r\n").await;
+    let head = raw.head().await.to_ascii_lowercase();
+    assert!(head.contains(" 200 ") && !head.contains("transfer-encoding"), "{head}");
+    // An event ends with an empty line; chunks would end their lines with more than that.
+    let hello = raw.read_until("\n\n").await;
+    assert!(hello.starts_with("id: ") && hello.contains("\ndata: {\"type\":\"hello\","), "{hello}");
 }
