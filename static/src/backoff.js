@@ -3,7 +3,9 @@
  * and knows what happened before.
  *
  * A server that restarts loses all its clients in one moment, and would meet them all again in one moment. So each
- * wait is drawn from the whole of its range ("full jitter"): whatever the reason, attempts never line up.
+ * wait is drawn from the whole of its range ("full jitter"): whatever the reason, attempts never line up. And each range
+ * is at least the window that the server gave: one that is still down after the first round, or full, would else meet
+ * the second round within two seconds.
  */
 
 /** The range of the first waits, which doubles with each attempt that fails, up to the ceiling. */
@@ -13,13 +15,13 @@ export const CEILING_MS = 30_000;
 /**
  * @param {object} attempt
  * @param {number} attempt.failed how many attempts have failed since a connection last stood
- * @param {number | null} attempt.windowMs over how long the server asked for first attempts to be spread, where it has
+ * @param {number | null} attempt.windowMs over how long the server asked for attempts to be spread, where it has
  * @param {number} attempt.atLeastMs how long it must be in any case
  * @param {() => number} attempt.random from 0 to below 1
  * @returns {number} milliseconds
  */
 export function wait({ failed, windowMs, atLeastMs, random }) {
-  const first = failed === 0 && windowMs !== null;
-  const range = first ? windowMs : Math.min(CEILING_MS, BASE_MS * 2 ** failed);
+  const backoff = Math.min(CEILING_MS, BASE_MS * 2 ** failed);
+  const range = failed === 0 ? (windowMs ?? backoff) : Math.max(windowMs ?? 0, backoff);
   return atLeastMs + random() * range;
 }

@@ -26,7 +26,7 @@ test("without a window the first retry is spread over the base", () => {
   assertEven(waits({ failed: 0, windowMs: null, atLeastMs: 0 }), 0, BASE_MS);
 });
 
-test("each attempt that fails doubles the range, up to the ceiling, and the window counts no more", () => {
+test("each attempt that fails doubles the range, up to the ceiling", () => {
   for (const [failed, range] of [
     [1, 2000],
     [2, 4000],
@@ -35,8 +35,14 @@ test("each attempt that fails doubles the range, up to the ceiling, and the wind
     [5, CEILING_MS],
     [2000, CEILING_MS],
   ]) {
-    assertEven(waits({ failed, windowMs: 50_000, atLeastMs: 0 }), 0, range);
+    assertEven(waits({ failed, windowMs: null, atLeastMs: 0 }), 0, range);
+    assertEven(waits({ failed, windowMs: 0, atLeastMs: 0 }), 0, range);
   }
+});
+
+test("no attempt is spread over less than the window, however often it has failed", () => {
+  for (const failed of [1, 2, 5, 2000]) assertEven(waits({ failed, windowMs: 50_000, atLeastMs: 0 }), 0, 50_000);
+  assertEven(waits({ failed: 4, windowMs: 3000, atLeastMs: 0 }), 0, 16_000);
 });
 
 test("what a close code demands comes on top, and is spread too", () => {
