@@ -34,7 +34,7 @@
  */
 
 import { Connection } from "./connection.js";
-import { Positions, parse as parsePosition } from "./position.js";
+import { parse as parsePosition, positions } from "./position.js";
 import { Refetch } from "./refetch.js";
 import { Storage } from "./storage.js";
 
@@ -55,7 +55,7 @@ export class Client extends EventTarget {
   #maxAgeMs;
   /** @type {Surroundings} */
   #surroundings;
-  /** @type {Positions} */
+  /** @type {ReturnType<typeof positions>} */
   #positions;
   /** @type {Connection} */
   #connection;
@@ -86,7 +86,7 @@ export class Client extends EventTarget {
 
     const storage = new Storage(options.storage === "none" ? () => null : runtime.storage);
     this.#mutedSlot = storage.slot("muted");
-    this.#positions = new Positions(storage.slot(url.host + url.pathname), this.#regions);
+    this.#positions = positions(storage.slot(url.host + url.pathname), this.#regions);
     const since = options.since;
     if (since && parsePosition(since)) this.#positions.advance(since);
 
@@ -117,7 +117,7 @@ export class Client extends EventTarget {
 
   /** How far this page has got; null where it has heard nothing. */
   get position() {
-    return this.#positions.since;
+    return this.#positions.since();
   }
 
   /** What was received on this page, newest first. */
@@ -174,7 +174,7 @@ export class Client extends EventTarget {
   #address() {
     const url = new URL(this.#url);
     if (this.#regions.length) url.searchParams.set("regions", this.#regions.join());
-    const since = this.#positions.since;
+    const since = this.#positions.since();
     if (since) url.searchParams.set("since", since);
     return url.href;
   }
@@ -185,18 +185,20 @@ export class Client extends EventTarget {
     switch (message.type) {
       case "hello":
         if (message.now !== null) this.#clockMs = message.now - this.#surroundings.runtime.now();
-        if (message.recovered === true) {
-          this.#positions.advance(message.position);
-        } else {
+        if (message.recovered === false) {
           this.#positions.restart(message.position);
+          this.#dispatch("gap", { position: message.position });
+        } else {
+          this.#positions.advance(message.position);
         }
-        if (message.recovered === false) this.#dispatch("gap", { position: message.position });
         break;
       case "heartbeat":
         this.#positions.advance(message.position);
         break;
       case "new_trending":
-        if (this.#positions.take(message.notification.id)) this.#notify(message.notification);
+        if (!this.#positions.isNew(message.notification)) break;
+        this.#positions.advance(message.notification.id);
+        this.#notify(message.notification);
         break;
     }
   }
