@@ -15,7 +15,7 @@
 import { Client } from "./client.js";
 import { lifecycle } from "./lifecycle.js";
 import { defaults } from "./runtime.js";
-import { Toasts } from "./toast.js";
+import { toasts } from "./toast.js";
 
 export class VideoNotifier extends Client {
   /** The one that the script tag has started. @type {VideoNotifier | null} */
@@ -29,7 +29,7 @@ export class VideoNotifier extends Client {
     const page = globalThis.document ? window : null;
     super(endpoint(url, page?.document.baseURI), options, {
       page: page && lifecycle(page),
-      toasts: page && options.toasts !== false ? toasts(page, options) : null,
+      toasts: page && options.toasts !== false ? toastsOf(page, options) : null,
       runtime: { ...defaults, ...options.runtime },
     });
   }
@@ -45,7 +45,7 @@ function endpoint(url, base) {
 }
 
 /** @param {Window} page @param {Options} options */
-function toasts({ document, navigator }, { link, lang, toastSeconds }) {
+function toastsOf({ document, navigator }, { link, lang, toastSeconds }) {
   const languages = [lang, document.documentElement.lang, ...navigator.languages].filter((each) => each !== undefined);
-  return new Toasts(document, { link, languages, lifeMs: toastSeconds && 1000 * toastSeconds });
+  return toasts(document, { link, languages, lifeMs: toastSeconds && 1000 * toastSeconds });
 }

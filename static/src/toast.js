@@ -10,6 +10,13 @@
  *
  * @typedef {import("./protocol.js").Notification} Notification
  * @typedef {import("./protocol.js").Video} Video
+ *
+ * @typedef {object} Toast
+ * @property {HTMLElement} element
+ * @property {Element} content
+ * @property {Notification[]} notifications
+ * @property {number} startedAt when the first of them came
+ * @property {any} timer
  */
 
 import { image, link, regionLink } from "./links.js";
@@ -26,278 +33,202 @@ const MAX_TOASTS = 3;
 /** How many videos, or regions, a toast lists. */
 const MAX_ITEMS = 3;
 
-/** How long a toast stands while nothing holds it. */
+/** How long a toast stands after the last thing that held it. */
 export const LIFE_MS = 10_000;
 
 /**
- * @typedef {object} Toast
- * @property {HTMLElement} element
- * @property {Element} content
- * @property {Notification[]} notifications
- * @property {number} startedAt when the first of them came
- * @property {number} leftMs how long it will stand
- * @property {number} resumedAt since when its time runs
- * @property {any} timer null while it is held
+ * @param {Document} document
+ * @param {{ link?: string | undefined, languages: readonly string[], lifeMs?: number | undefined }} options
+ * @returns {import("./client.js").Toasts}
  */
-
-export class Toasts {
-  /** @type {Document} */
-  #document;
-  /** @type {string | undefined} */
-  #linkTemplate;
-  /** @type {Text} */
-  #text;
-  #lifeMs;
-  #host;
-  #live;
-  #stack;
+export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }) {
+  const text = new Text(languages);
+  const base = document.location.href;
   /** Oldest first. @type {Toast[]} */
-  #toasts = [];
-  /** Each keeps all toasts from going. @type {Set<"hover" | "focus" | "hidden">} */
-  #holds = new Set();
+  let standing = [];
+  /** Each keeps all toasts from going. @type {Set<string>} */
+  const holds = new Set();
   /** Where focus was before it came into a toast. @type {HTMLElement | null} */
-  #cameFrom = null;
+  let cameFrom = null;
   /** Takes away every listener outside the element. */
-  #end = new AbortController();
+  const end = new AbortController();
 
-  /**
-   * @param {Document} document
-   * @param {{ link?: string | undefined, languages: readonly string[], lifeMs?: number | undefined }} options
-   */
-  constructor(document, { link, languages, lifeMs = LIFE_MS }) {
-    this.#document = document;
-    this.#linkTemplate = link;
-    this.#text = new Text(languages);
-    this.#lifeMs = lifeMs;
+  const host = document.createElement(ELEMENT);
+  const root = host.attachShadow({ mode: "open" });
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(style);
+  root.adoptedStyleSheets = [sheet];
+  const { lang } = text;
+  const live = make("div", "live", { role: "status", "aria-atomic": "true", lang });
+  const stack = make("section", "stack", { "aria-label": text.label, lang });
+  stack.hidden = true;
+  const frame = make("div", "frame");
+  frame.append(live, stack);
+  root.append(frame);
+  attach();
 
-    this.#host = document.createElement(ELEMENT);
-    const root = this.#host.attachShadow({ mode: "open" });
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(style);
-    root.adoptedStyleSheets = [sheet];
-    this.#live = this.#make("div", { class: "live", role: "status", "aria-atomic": "true", lang: this.#text.lang });
-    this.#stack = this.#make("section", {
-      class: "stack",
-      part: "stack",
-      "aria-label": this.#text.label,
-      lang: this.#text.lang,
-    });
-    this.#stack.hidden = true;
-    const frame = this.#make("div", { class: "frame" });
-    frame.append(this.#live, this.#stack);
-    root.append(frame);
-    this.#attach();
-    this.#listen();
-  }
+  on(stack, "pointerenter", () => hold("hover", true));
+  on(stack, "pointerleave", () => hold("hover", false));
+  on(stack, "focusin", ({ relatedTarget }) => {
+    if (!holds.has("focus")) cameFrom = relatedTarget instanceof HTMLElement ? relatedTarget : null;
+    hold("focus", true);
+  });
+  on(stack, "focusout", ({ relatedTarget }) => {
+    if (!stack.contains(relatedTarget)) hold("focus", false);
+  });
+  const visibility = () => hold("hidden", document.hidden);
+  on(document, "visibilitychange", visibility);
+  visibility();
+  on(document, "keydown", (event) => {
+    if (event.key !== "Escape" || event.defaultPrevented) return;
+    const toast = focused() ?? standing.at(-1);
+    if (toast) dismiss(toast);
+  });
 
-  /** @param {Notification} notification */
-  show(notification) {
-    this.#attach();
-    const now = Date.now();
-    const last = this.#toasts.at(-1);
-    if (last && Math.abs(now - last.startedAt) < GROUP_MS) {
-      last.notifications.push(notification);
-      this.#fill(last);
-      return;
-    }
-    const toast = this.#build(notification, now);
-    this.#stack.hidden = false;
-    this.#stack.append(toast.element);
-    this.#toasts.push(toast);
-    this.#fill(toast);
-    this.#run(toast);
-    if (this.#toasts.length <= MAX_TOASTS) return;
-    // One has to go, but not from under the hands of who is reading it.
-    const focused = this.#focused();
-    this.#dismiss(/** @type {Toast} */ (this.#toasts.find((each) => each !== focused)));
-  }
+  return {
+    show(notification) {
+      attach();
+      const now = Date.now();
+      const last = standing.at(-1);
+      if (last && Math.abs(now - last.startedAt) < GROUP_MS) {
+        last.notifications.push(notification);
+        fill(last);
+        return;
+      }
+      const element = make("article", "vw-toast");
+      const content = make("div", "content");
+      const close = make("button", "close", { type: "button", "aria-label": text.close }, "×");
+      element.append(content, close);
+      const toast = { element, content, notifications: [notification], startedAt: now, timer: null };
+      close.onclick = () => dismiss(toast);
+      stack.hidden = false;
+      stack.append(element);
+      standing.push(toast);
+      fill(toast);
+      run(toast);
+      if (standing.length <= MAX_TOASTS) return;
+      // One has to go, but not from under the hands of who is reading it.
+      const reading = focused();
+      dismiss(/** @type {Toast} */ (standing.find((each) => each !== reading)));
+    },
+    clear,
+    close() {
+      end.abort();
+      clear();
+      host.remove();
+    },
+  };
 
-  clear() {
-    for (const toast of [...this.#toasts]) this.#dismiss(toast);
-  }
-
-  close() {
-    this.#end.abort();
-    this.clear();
-    this.#host.remove();
+  function clear() {
+    standing.forEach(dismiss);
   }
 
   /** Frameworks that swap the page's body take the element with them. */
-  #attach() {
-    if (!this.#host.isConnected) (this.#document.body ?? this.#document.documentElement).append(this.#host);
+  function attach() {
+    if (!host.isConnected) (document.body ?? document.documentElement).append(host);
   }
 
-  #listen() {
-    const { signal } = this.#end;
-    const stack = this.#stack;
-    stack.addEventListener("pointerenter", () => this.#hold("hover"));
-    stack.addEventListener("pointerleave", () => this.#release("hover"));
-    stack.addEventListener("focusin", ({ relatedTarget }) => {
-      if (!this.#holds.has("focus")) this.#cameFrom = relatedTarget instanceof HTMLElement ? relatedTarget : null;
-      this.#hold("focus");
-    });
-    stack.addEventListener("focusout", ({ relatedTarget }) => {
-      if (!(relatedTarget instanceof Node && stack.contains(relatedTarget))) this.#release("focus");
-    });
-    const visibility = () => (this.#document.hidden ? this.#hold("hidden") : this.#release("hidden"));
-    this.#document.addEventListener("visibilitychange", visibility, { signal });
-    visibility();
-    this.#document.addEventListener(
-      "keydown",
-      (event) => {
-        if (event.key !== "Escape" || event.defaultPrevented) return;
-        const toast = this.#focused() ?? this.#toasts.at(-1);
-        if (toast) this.#dismiss(toast);
-      },
-      { signal },
-    );
-  }
-
-  /** @param {Notification} notification @param {number} now @returns {Toast} */
-  #build(notification, now) {
-    const element = this.#make("article", { class: "vw-toast", part: "toast" });
-    const content = this.#make("div", { class: "content", part: "content" });
-    const close = this.#make("button", { type: "button", part: "close", "aria-label": this.#text.close }, "×");
-    element.append(content, close);
-    const toast = {
-      element,
-      content,
-      notifications: [notification],
-      startedAt: now,
-      leftMs: this.#lifeMs,
-      resumedAt: now,
-      timer: null,
-    };
-    close.addEventListener("click", () => this.#dismiss(toast));
-    return toast;
+  /** @param {EventTarget} target @param {string} type @param {(event: any) => void} listener */
+  function on(target, type, listener) {
+    target.addEventListener(type, listener, { signal: end.signal });
   }
 
   /** @param {Toast} toast */
-  #fill({ content, notifications }) {
-    /** @type {Map<string, Notification[]>} */
-    const regions = new Map();
-    for (const each of notifications) regions.set(each.region, [...(regions.get(each.region) ?? []), each]);
-    const headline = this.#text.headline(count(notifications), [...regions.keys()]);
-    const title = this.#make("h2", { part: "title" });
+  function fill({ content, notifications }) {
+    const regions = [...new Set(notifications.map(({ region }) => region))];
+    const headline = text.headline(count(notifications), regions);
+    const several = regions.length > 1;
+    const lines = several
+      ? regions.map((name) => {
+          const of = notifications.filter(({ region }) => region === name);
+          return line(null, text.headline(count(of), [name]), pageOf(name));
+        })
+      : notifications.flatMap(({ videos }) =>
+          videos.map(({ title, url, thumb }) => line(image(thumb, base), title, link(url, base))),
+        );
+    const shown = lines.slice(0, MAX_ITEMS);
+    const title = make("h2", "headline");
+    title.append(anchor(several ? null : pageOf(/** @type {string} */ (regions[0])), headline));
     content.replaceChildren(title);
-
-    const [region, second] = regions.keys();
-    if (region === undefined || second !== undefined) {
-      title.textContent = headline;
-      const lines = [...regions].map(([name, of]) =>
-        this.#line(null, this.#text.headline(count(of), [name]), this.#regionLink(name)),
-      );
-      content.append(...this.#list(lines, lines.length));
-    } else {
-      title.append(this.#anchor(this.#regionLink(region), headline));
-      const videos = notifications.flatMap((each) => each.videos);
-      const lines = videos.slice(0, MAX_ITEMS).map((video) => this.#video(video));
-      content.append(...this.#list(lines, count(notifications)));
+    if (shown.length > 0) {
+      const list = make("ul", "list", { role: "list" });
+      list.append(...shown);
+      content.append(list);
+      const more = (several ? lines.length : count(notifications)) - shown.length;
+      if (more > 0) content.append(make("p", "more", {}, text.more(more)));
     }
     // Once, whole, and without the names of links: what a screen reader says at a bad moment must be short.
-    this.#live.textContent = headline;
+    live.textContent = headline;
   }
 
-  /** @param {Element[]} lines @param {number} total @returns {Element[]} */
-  #list(lines, total) {
-    if (lines.length === 0) return [];
-    const shown = lines.slice(0, MAX_ITEMS);
-    const list = this.#make("ul", { part: "list", role: "list" });
-    list.append(...shown);
-    if (total === shown.length) return [list];
-    return [list, this.#make("p", { class: "more", part: "more" }, this.#text.more(total - shown.length))];
-  }
-
-  /** @param {Video} video */
-  #video({ title, url, thumb }) {
-    const base = this.#document.location.href;
-    return this.#line(image(thumb, base), title, link(url, base));
-  }
-
-  /** @param {string | null} picture @param {string} text @param {string | null} url */
-  #line(picture, text, url) {
-    const line = this.#make("li", { part: "item" });
+  /** @param {string | null} picture @param {string} title @param {string | null} url */
+  function line(picture, title, url) {
+    const line = make("li", "item");
     if (picture) {
-      const img = this.#make("img", { part: "thumb", alt: "", referrerpolicy: "no-referrer", decoding: "async" });
-      img.addEventListener("error", () => img.remove());
-      img.setAttribute("src", picture);
-      line.append(img);
+      const thumb = make("img", "thumb", { alt: "", referrerpolicy: "no-referrer", decoding: "async", src: picture });
+      thumb.onerror = () => thumb.remove();
+      line.append(thumb);
     }
-    const title = this.#make("span", { class: "title", dir: "auto" });
-    title.append(this.#anchor(url, text));
-    line.append(title);
+    const name = make("span", "title", { dir: "auto" });
+    name.append(anchor(url, title));
+    line.append(name);
     return line;
   }
 
   /** @param {string | null} url @param {string} text */
-  #anchor(url, text) {
-    return url ? this.#make("a", { href: url, part: "link" }, text) : text;
+  function anchor(url, text) {
+    return url ? make("a", "link", { href: url }, text) : text;
   }
 
   /** @param {string} region */
-  #regionLink(region) {
-    return regionLink(this.#linkTemplate, region, this.#document.location.href);
+  function pageOf(region) {
+    return regionLink(template, region, base);
   }
 
   /** @param {Toast} toast */
-  #dismiss(toast) {
-    const index = this.#toasts.indexOf(toast);
-    if (index < 0) return;
-    this.#pause(toast);
-    const hadFocus = this.#focused() === toast;
-    this.#toasts.splice(index, 1);
+  function dismiss(toast) {
+    clearTimeout(toast.timer);
+    const hadFocus = focused() === toast;
+    standing = standing.filter((each) => each !== toast);
     toast.element.remove();
     // An element that is taken away gets no event of leaving it.
     if (hadFocus) {
-      this.#release("focus");
-      this.#cameFrom?.focus({ preventScroll: true });
+      hold("focus", false);
+      cameFrom?.focus({ preventScroll: true });
     }
-    if (this.#toasts.length > 0) return;
-    this.#stack.hidden = true;
-    this.#live.textContent = "";
-    this.#release("hover");
+    if (standing.length > 0) return;
+    stack.hidden = true;
+    live.textContent = "";
+    hold("hover", false);
   }
 
   /** The toast that has the focus. */
-  #focused() {
-    const active = this.#host.shadowRoot?.activeElement ?? null;
-    return active && this.#toasts.find(({ element }) => element.contains(active));
+  function focused() {
+    return standing.find(({ element }) => element.contains(root.activeElement));
   }
 
-  /** @param {"hover" | "focus" | "hidden"} reason */
-  #hold(reason) {
-    this.#holds.add(reason);
-    for (const toast of this.#toasts) this.#pause(toast);
-  }
-
-  /** @param {"hover" | "focus" | "hidden"} reason */
-  #release(reason) {
-    if (this.#holds.delete(reason)) for (const toast of this.#toasts) this.#run(toast);
+  /** @param {string} reason @param {boolean} isHeld */
+  function hold(reason, isHeld) {
+    if (isHeld) holds.add(reason);
+    else holds.delete(reason);
+    standing.forEach(run);
   }
 
   /** @param {Toast} toast */
-  #run(toast) {
-    if (this.#holds.size > 0 || toast.timer !== null) return;
-    toast.resumedAt = Date.now();
-    toast.timer = setTimeout(() => this.#dismiss(toast), toast.leftMs);
-  }
-
-  /** @param {Toast} toast */
-  #pause(toast) {
-    if (toast.timer === null) return;
+  function run(toast) {
     clearTimeout(toast.timer);
-    toast.timer = null;
-    toast.leftMs = Math.max(0, toast.leftMs - (Date.now() - toast.resumedAt));
+    if (holds.size === 0) toast.timer = setTimeout(() => dismiss(toast), lifeMs);
   }
 
   /**
    * @param {string} name
-   * @param {Record<string, string>} attributes
-   * @param {string} [text]
+   * @param {string} part what the site's style may call it, and ours does
+   * @param {Record<string, string>} [attributes]
    */
-  #make(name, attributes, text = "") {
-    const element = this.#document.createElement(name);
-    for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
+  function make(name, part, attributes, text = "") {
+    const element = document.createElement(name);
+    for (const [attribute, value] of Object.entries({ class: part, part, ...attributes }))
+      element.setAttribute(attribute, value);
     element.textContent = text;
     return element;
   }
