@@ -54,6 +54,9 @@ export interface Runtime {
   /** From 0 to below 1. */
   random(): number;
   storage(): Pick<Storage, "getItem" | "setItem">;
+  /** May throw, or be none: then each tab has a connection of its own. */
+  locks(): LockManager | undefined;
+  channel(name: string): BroadcastChannel;
   complain(message: string): void;
 }
 

@@ -33,10 +33,10 @@
  * @property {Runtime} runtime
  */
 
-import { Connection } from "./connection.js";
-import { parse as parsePosition, positions } from "./position.js";
-import { Refetch } from "./refetch.js";
-import { Storage } from "./storage.js";
+import { isPosition, positions } from "./position.js";
+import { refetches } from "./refetch.js";
+import { covers, sharedConnection } from "./shared.js";
+import { slot } from "./storage.js";
 
 /** How many notifications the list keeps. */
 const MAX_HISTORY = 100;
@@ -48,8 +48,6 @@ const DEFAULT_MAX_AGE_S = 15 * 60;
  * and `gap`: something may have been missed, so what the page shows should be fetched anew.
  */
 export class Client extends EventTarget {
-  /** @type {URL} */
-  #url;
   /** @type {string[]} */
   #regions;
   #maxAgeMs;
@@ -57,10 +55,11 @@ export class Client extends EventTarget {
   #surroundings;
   /** @type {ReturnType<typeof positions>} */
   #positions;
-  /** @type {Connection} */
+  /** @type {ReturnType<typeof sharedConnection>} */
   #connection;
-  /** @type {Refetch} */
+  /** @type {ReturnType<typeof refetches>} */
   #refetch;
+  #spreadMs = 0;
   /** @type {{ get(): unknown, set(value: unknown): void }} */
   #mutedSlot;
   /** Newest first. @type {Notification[]} */
@@ -79,20 +78,24 @@ export class Client extends EventTarget {
   constructor(url, options, surroundings) {
     super();
     const { page, runtime } = surroundings;
-    this.#url = url;
     this.#regions = clean(options.regions ?? []);
     this.#maxAgeMs = 1000 * (options.maxAge ?? DEFAULT_MAX_AGE_S);
     this.#surroundings = surroundings;
 
-    const storage = new Storage(options.storage === "none" ? () => null : runtime.storage);
-    this.#mutedSlot = storage.slot("muted");
-    this.#positions = positions(storage.slot(url.host + url.pathname), this.#regions);
+    const storage = options.storage === "none" ? () => null : runtime.storage;
+    this.#mutedSlot = slot(storage, "muted");
+    this.#positions = positions(slot(storage, url.host + url.pathname), this.#regions);
     const since = options.since;
-    if (since && parsePosition(since)) this.#positions.advance(since);
+    if (since && isPosition(since)) this.#positions.advance(since);
 
-    this.#refetch = new Refetch({ isVisible: () => page?.isVisible() ?? true, runtime });
-    this.#connection = new Connection({
-      url: () => this.#address(),
+    const isVisible = () => page?.isVisible() ?? true;
+    this.#refetch = refetches({ isVisible, runtime });
+    this.#connection = sharedConnection({
+      url,
+      regions: this.#regions,
+      positions: this.#positions,
+      shares: page !== null && options.storage !== "none",
+      isVisible,
       onMessage: (message) => this.#receive(message),
       onState: (state) => this.#dispatch("statechange", { state }),
       runtime,
@@ -107,7 +110,7 @@ export class Client extends EventTarget {
         join: () => this.#connection.join(),
       });
     }
-    this.#connection.reconnect();
+    this.#connection.join();
   }
 
   /** `connecting`, `open`, `waiting` for the next attempt, or `closed`. */
@@ -117,7 +120,7 @@ export class Client extends EventTarget {
 
   /** How far this page has got; null where it has heard nothing. */
   get position() {
-    return this.#positions.since();
+    return this.#positions.since(this.#regions);
   }
 
   /** What was received on this page, newest first. */
@@ -140,11 +143,8 @@ export class Client extends EventTarget {
     const cleaned = clean(regions);
     if (cleaned.join() === this.#regions.join()) return;
     this.#regions = cleaned;
-    this.#positions.ask(cleaned);
-    // What was refused may be welcome now, but only `reconnect` brings back what has stopped. One that waits asks for
-    // them with its next attempt, which is now, unless the server wants it later.
-    if (this.state === "waiting") this.#connection.check();
-    else if (this.state !== "closed") this.reconnect();
+    // What was refused may be welcome now, but only `reconnect` brings back what has stopped.
+    this.#connection.setRegions(cleaned);
   }
 
   /** Connects at once: in place of the connection there is, of a wait, or after the server refused. */
@@ -159,7 +159,7 @@ export class Client extends EventTarget {
    * @param {() => void} fn
    */
   refetch(fn) {
-    if (!this.#closed) this.#refetch.ask(fn);
+    if (!this.#closed) this.#refetch.ask(fn, this.#spreadMs);
   }
 
   /** For good. Nothing is left: no timer, no listener, no element. */
@@ -171,35 +171,16 @@ export class Client extends EventTarget {
     this.#connection.close();
   }
 
-  #address() {
-    const url = new URL(this.#url);
-    if (this.#regions.length) url.searchParams.set("regions", this.#regions.join());
-    const since = this.#positions.since();
-    if (since) url.searchParams.set("since", since);
-    return url.href;
-  }
-
   /** @param {Message} message */
-  #receive(message) {
-    if ("spreadMs" in message) this.#refetch.spreadMs = message.spreadMs ?? this.#refetch.spreadMs;
-    switch (message.type) {
-      case "hello":
-        if (message.now !== null) this.#clockMs = message.now - this.#surroundings.runtime.now();
-        if (message.recovered === false) {
-          this.#positions.restart(message.position);
-          this.#dispatch("gap", { position: message.position });
-        } else {
-          this.#positions.advance(message.position);
-        }
-        break;
-      case "heartbeat":
-        this.#positions.advance(message.position);
-        break;
-      case "new_trending":
-        if (!this.#positions.isNew(message.notification)) break;
-        this.#positions.advance(message.notification.id);
-        this.#notify(message.notification);
-        break;
+  #receive({ type, position, recovered, now, spreadMs, notification }) {
+    this.#spreadMs = spreadMs ?? this.#spreadMs;
+    if (type === "hello") this.#clockMs = now - this.#surroundings.runtime.now() || 0;
+    if (recovered === false) {
+      this.#positions.restart(position);
+      this.#dispatch("gap", { position });
+    } else if (!notification || this.#positions.isNew(notification)) {
+      if (position) this.#positions.advance(position);
+      if (notification && covers(this.#regions, [notification.region])) this.#notify(notification);
     }
   }
 

@@ -1,18 +1,21 @@
 /**
- * One connection to the server that comes back by itself: `client.js` tells it where to connect to, and is told what
- * has arrived. It owns the WebSocket, its timers, and the decision when it is lost and when to try again; it knows
- * nothing of positions, notifications or pages.
+ * One connection to the server that comes back by itself: `shared.js` tells it where to connect to, and is told what
+ * has arrived. It owns the socket, its timer, and the decision when it is lost and when to try again; it knows nothing
+ * of positions, notifications, pages or tabs.
  *
  * Timers can't be trusted: those of a hidden tab run once a minute, those of a frozen one not at all, and a laptop
  * sleeps. So life is judged by comparing time stamps, whenever anything gives the occasion; a timer is one of them.
  *
  * @typedef {import("./protocol.js").Message} Message
  * @typedef {import("./runtime.js").Runtime} Runtime
+ * @typedef {import("./runtime.js").Socket} Socket
  * @typedef {"connecting" | "open" | "waiting" | "closed"} State
  */
 
 import { wait } from "./backoff.js";
 import { parse, reaction } from "./protocol.js";
+
+const PING = '{"type":"ping"}';
 
 /** How many heartbeats may be missed before a connection counts as lost. */
 const PATIENCE = 2.5;
@@ -29,224 +32,201 @@ const ANSWER_MS = 4_000;
 /** A connection that did not stand this long does not count as a success: one that always breaks must back off. */
 const STABLE_MS = 5_000;
 
-export class Connection {
-  /** Where to connect to, asked for anew each time: the position in it has moved. @type {() => string} */
-  #url;
-  /** @type {(message: Message) => void} */
-  #onMessage;
-  /** @type {(state: State) => void} */
-  #onState;
-  /** @type {Runtime} */
-  #runtime;
-
+/**
+ * @param {object} parts
+ * @param {() => string} parts.url where to connect to, asked for anew each time: the position in it has moved
+ * @param {(message: Message) => void} parts.onMessage
+ * @param {(state: State) => void} parts.onState
+ * @param {Runtime} parts.runtime
+ */
+export function connection({ url, onMessage, onState, runtime }) {
   /** @type {State} */
-  #state = "waiting";
-  /** @type {import("./runtime.js").Socket | null} */
-  #socket = null;
+  let state = "waiting";
+  /** @type {Socket | null} */
+  let socket = null;
   /** One at a time: for the next attempt while waiting, else for the next look at the time. @type {any} */
-  #timer = null;
-  /** Whether the page is away, in the back/forward cache or frozen: then nothing is tried. */
-  #away = false;
+  let timer = null;
 
-  /** When the socket must have shown life again. */
-  #deadline = 0;
+  /** When the next attempt is, or when the socket must have shown life again. */
+  let due = 0;
   /** When the last text came, whatever it said. */
-  #heardAt = 0;
+  let heardAt = 0;
   /** When this socket said hello; null until then. @type {number | null} */
-  #openedAt = null;
-  #heartbeatMs = DEFAULT_HEARTBEAT_MS;
+  let openedAt = null;
+  let isProbed = false;
+  let heartbeatMs = DEFAULT_HEARTBEAT_MS;
   /** @type {number | null} */
-  #windowMs = null;
+  let windowMs = null;
   /** What a `reconnect` on this socket asked for. @type {number | null} */
-  #afterMs = null;
+  let afterMs = null;
 
   /** Attempts that failed since a connection last stood. */
-  #failed = 0;
+  let failed = 0;
   /** Whether the last loss was answered at once. A second in a row backs off, or two machines would only do this. */
-  #cameAtOnce = false;
+  let cameAtOnce = false;
   /** Not before this time, whoever asks: the server wants it so. */
-  #notBefore = 0;
+  let notBefore = 0;
 
-  /**
-   * @param {object} parts
-   * @param {() => string} parts.url
-   * @param {(message: Message) => void} parts.onMessage
-   * @param {(state: State) => void} parts.onState
-   * @param {Runtime} parts.runtime
-   */
-  constructor({ url, onMessage, onState, runtime }) {
-    this.#url = url;
-    this.#onMessage = onMessage;
-    this.#onState = onState;
-    this.#runtime = runtime;
-  }
+  return {
+    get state() {
+      return state;
+    },
 
-  get state() {
-    return this.#state;
-  }
+    /** When it will have shown life, or done something else, if all is well. */
+    get due() {
+      return due;
+    },
+
+    reconnect,
+
+    /** Connects, but not before that time, nor before the one that the server wants. @param {number} time */
+    start(time) {
+      notBefore = Math.max(notBefore, time);
+      if (runtime.now() >= notBefore) connect();
+      else attemptAt(notBefore);
+    },
+
+    /** Something has happened that makes it worth a look: the tab is visible again, or the network is back. */
+    check() {
+      const now = runtime.now();
+      if (state === "waiting") {
+        if (now >= notBefore) connect();
+      } else if (isOverdue(now)) {
+        reconnect();
+      } else if (state === "open" && now - heardAt > 1000) {
+        socket?.send(PING);
+        expect(Math.min(due, now + ANSWER_MS));
+      }
+    },
+
+    /** Has the server show life, sooner than by its next heartbeat. One that is asked already is not asked again. */
+    probe() {
+      if (!isProbed) socket?.send(PING);
+      isProbed = true;
+    },
+
+    /** Lets go, for now or for good. @param {"waiting" | "closed"} next */
+    stop(next) {
+      drop();
+      enter(next);
+    },
+  };
 
   /** Connects at once, in place of what there is. */
-  reconnect() {
-    this.#drop();
-    this.#notBefore = 0;
-    if (this.#away) this.#enter("waiting");
-    else this.#connect();
+  function reconnect() {
+    notBefore = 0;
+    connect();
   }
 
-  /** Something has happened that makes it worth a look: the tab is visible again, or the network is back. */
-  check() {
-    if (this.#away || this.#state === "closed") return;
-    const now = this.#runtime.now();
-    if (this.#state === "waiting") {
-      if (now >= this.#notBefore) this.#connect();
-    } else if (this.#isOverdue(now)) {
-      this.reconnect();
-    } else if (this.#state === "open" && now - this.#heardAt > 1000) {
-      this.#socket?.send('{"type":"ping"}');
-      this.#expect(Math.min(this.#deadline, now + ANSWER_MS));
-    }
-  }
-
-  /** The page goes to where it can't hold a connection. */
-  leave() {
-    this.#away = true;
-    if (this.#state === "closed") return;
-    this.#drop();
-    this.#enter("waiting");
-  }
-
-  /** It is back. */
-  join() {
-    if (!this.#away) return;
-    this.#away = false;
-    this.check();
-    // The server wants it later.
-    if (this.#state === "waiting") this.#connectIn(this.#notBefore - this.#runtime.now());
-  }
-
-  /** For good, or until somebody calls `reconnect`. */
-  close() {
-    this.#drop();
-    this.#enter("closed");
-  }
-
-  #connect() {
-    this.#stopTimer();
-    const now = this.#runtime.now();
-    this.#openedAt = null;
-    this.#afterMs = null;
-    this.#heardAt = now;
-    let socket;
+  function connect() {
+    drop();
+    const now = runtime.now();
+    openedAt = null;
+    afterMs = null;
+    isProbed = false;
+    heardAt = now;
     try {
-      socket = this.#runtime.connect(this.#url());
+      socket = runtime.connect(url());
     } catch (error) {
       // Not the network: an address that no WebSocket takes, or one that the page's policy forbids.
-      this.#runtime.complain(`can't connect: ${error}`);
-      this.close();
+      runtime.complain(`can't connect: ${error}`);
+      enter("closed");
       return;
     }
-    this.#socket = socket;
-    socket.onmessage = ({ data }) => this.#hear(data);
-    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-    this.#expect(now + OPENING_MS);
+    socket.onmessage = ({ data }) => hear(data);
+    socket.onclose = ({ code, reason }) => lost(code, reason);
+    expect(now + OPENING_MS);
     // Last: a listener may close it, and then no timer must be left to bring it back.
-    this.#enter("connecting");
+    enter("connecting");
   }
 
   /** @param {unknown} data */
-  #hear(data) {
+  function hear(data) {
     const message = parse(data);
-    const now = this.#runtime.now();
-    this.#heardAt = now;
-    if (message && "windowMs" in message) this.#windowMs = message.windowMs ?? this.#windowMs;
-    if (message?.type === "hello") {
-      this.#heartbeatMs = message.heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
-      this.#openedAt = now;
-      this.#expect(now + PATIENCE * this.#heartbeatMs);
-    } else if (this.#openedAt !== null) {
+    const now = runtime.now();
+    heardAt = now;
+    isProbed = false;
+    windowMs = message?.windowMs ?? windowMs;
+    afterMs = message?.afterMs ?? afterMs;
+    const isHello = message?.type === "hello";
+    if (isHello) {
+      heartbeatMs = message.heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
+      openedAt = now;
+      expect(now + PATIENCE * heartbeatMs);
+    } else if (openedAt !== null) {
       // The timer finds out by itself that it fires too early: messages are many, and timers cost something.
-      this.#deadline = now + PATIENCE * this.#heartbeatMs;
+      due = now + PATIENCE * heartbeatMs;
     }
-    if (message?.type === "reconnect") this.#afterMs = message.afterMs;
-    const socket = this.#socket;
-    if (message?.type === "hello") this.#enter("open");
+    const current = socket;
+    if (isHello) enter("open");
     // A listener may have closed or replaced the connection.
-    if (message && socket === this.#socket) this.#onMessage(message);
+    if (message && socket === current) onMessage(message);
   }
 
   /** @param {number} code @param {string} [reason] */
-  #lost(code, reason) {
-    const now = this.#runtime.now();
-    const stood = this.#openedAt !== null && now - this.#openedAt >= STABLE_MS;
-    const afterMs = this.#afterMs;
-    this.#drop();
-    const answer = reaction(code);
-    if (!answer.comesBack) {
-      this.#runtime.complain(`the server refused the connection for good: ${code} ${reason ?? ""}`.trim());
-      this.#enter("closed");
+  function lost(code, reason = "") {
+    const now = runtime.now();
+    const stood = openedAt !== null && now - openedAt >= STABLE_MS;
+    drop();
+    const { comesBack, atLeastMs, atOnce } = reaction(code);
+    if (!comesBack) {
+      runtime.complain(`the server refused the connection for good: ${code} ${reason}`);
+      enter("closed");
       return;
     }
-    if (stood) this.#failed = 0;
-    const atOnce = answer.atOnce && (stood || !this.#cameAtOnce);
-    this.#cameAtOnce = atOnce;
-    const { atLeastMs } = answer;
-    const jittered = wait({
-      failed: this.#failed++,
-      windowMs: this.#windowMs,
-      atLeastMs,
-      random: this.#runtime.random,
-    });
-    this.#notBefore = now + Math.max(afterMs ?? 0, atLeastMs);
-    this.#enter("waiting");
-    this.#connectIn(atOnce ? 0 : afterMs === null ? jittered : this.#notBefore - now);
+    if (stood) failed = 0;
+    cameAtOnce = atOnce && (stood || !cameAtOnce);
+    const jittered = now + wait({ failed: failed++, windowMs, atLeastMs, random: runtime.random });
+    notBefore = now + Math.max(afterMs ?? 0, atLeastMs);
+    attemptAt(cameAtOnce ? now : afterMs === null ? jittered : notBefore);
+    enter("waiting");
   }
 
-  /** @param {number} ms */
-  #connectIn(ms) {
-    if (this.#state !== "waiting") return;
-    this.#stopTimer();
-    this.#timer = this.#runtime.setTimeout(() => this.#connect(), Math.max(0, ms));
+  /** @param {number} time */
+  function attemptAt(time) {
+    due = time;
+    setTimer(connect);
   }
 
   /** Looks at the time again when the socket must have shown life. @param {number} deadline */
-  #expect(deadline) {
-    this.#deadline = deadline;
-    this.#stopTimer();
-    this.#timer = this.#runtime.setTimeout(() => {
-      const now = this.#runtime.now();
-      if (this.#isOverdue(now)) this.#lost(1006);
-      else this.#expect(this.#deadline);
-    }, deadline - this.#runtime.now());
+  function expect(deadline) {
+    due = deadline;
+    setTimer(() => {
+      if (isOverdue(runtime.now())) lost(1006);
+      else expect(due);
+    });
+  }
+
+  /** @param {() => void} act when it is due */
+  function setTimer(act) {
+    runtime.clearTimeout(timer);
+    timer = runtime.setTimeout(act, Math.max(0, due - runtime.now()));
   }
 
   /** @param {number} now */
-  #isOverdue(now) {
+  function isOverdue(now) {
     // The clock was set back: start to count anew, rather than wait for it to get here again.
-    if (now < this.#heardAt) this.#deadline -= this.#heardAt - now;
-    this.#heardAt = Math.min(this.#heardAt, now);
-    return now >= this.#deadline;
+    if (now < heardAt) {
+      due -= heardAt - now;
+      heardAt = now;
+    }
+    return now >= due;
   }
 
   /** Lets go of the socket without waiting for it: one on a dead link takes minutes to close. */
-  #drop() {
-    this.#stopTimer();
-    const socket = this.#socket;
-    this.#socket = null;
+  function drop() {
+    runtime.clearTimeout(timer);
     if (!socket) return;
     socket.onmessage = null;
     socket.onclose = null;
     socket.close(1000);
+    socket = null;
   }
 
-  #stopTimer() {
-    this.#runtime.clearTimeout(this.#timer);
-    this.#timer = null;
-  }
-
-  /** @param {State} state */
-  #enter(state) {
-    if (state === this.#state) return;
-    this.#state = state;
-    this.#onState(state);
+  /** Last in whatever it is called by: a listener may do anything. @param {State} next */
+  function enter(next) {
+    if (next === state) return;
+    state = next;
+    onState(next);
   }
 }

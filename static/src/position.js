@@ -8,7 +8,6 @@
  * A position says that everything of its region up to there has come. So what comes from below it has come before: a
  * `since` that is older than what one of its regions has got to brings some things a second time.
  *
- * @typedef {{ epoch: string, offset: bigint }} Position
  * @typedef {{ get(): unknown, set(value: unknown): void }} Slot
  */
 
@@ -16,19 +15,21 @@ const ALL = "*";
 
 const PATTERN = /^([0-9a-z]{1,32})-(0|[1-9]\d{0,18})$/;
 
-/**
- * @param {unknown} text
- * @returns {Position | null}
- */
-export function parse(text) {
-  const match = typeof text === "string" ? PATTERN.exec(text) : null;
-  return match && { epoch: /** @type {string} */ (match[1]), offset: BigInt(/** @type {string} */ (match[2])) };
+/** @param {unknown} text */
+export function isPosition(text) {
+  return typeof text === "string" && PATTERN.test(text);
 }
 
-/** Positions of different epochs can't be compared: neither is before the other. @param {unknown} one @param {unknown} other */
-export function isBefore(one, other) {
-  const [a, b] = [parse(one), parse(other)];
-  return a !== null && b !== null && a.epoch === b.epoch && a.offset < b.offset;
+/**
+ * Below 0 where the one is before the other, above 0 where it is after. Positions of different epochs have no order, nor
+ * has what is none: NaN.
+ *
+ * @param {unknown} one
+ * @param {unknown} other
+ */
+export function compare(one, other) {
+  const [[, epoch, offset = 0], [, otherEpoch, otherOffset = 0]] = [read(one), read(other)];
+  return epoch && epoch === otherEpoch ? Number(BigInt(offset) - BigInt(otherOffset)) : Number.NaN;
 }
 
 /**
@@ -38,19 +39,7 @@ export function isBefore(one, other) {
  * @param {string[]} asked the regions that are asked for; none means all
  */
 export function positions(slot, asked) {
-  let { epoch, offsets } = read(slot.get());
-
-  /** @param {string} region */
-  const of = (region) => later(offsets.get(region), offsets.get(ALL));
-
-  /** Joined with what another tab has put there: the next page must find what either has got to. */
-  function save() {
-    const stored = read(slot.get());
-    const joined = new Map(offsets);
-    if (stored.epoch === epoch)
-      for (const [region, offset] of stored.offsets) joined.set(region, later(joined.get(region), offset));
-    slot.set(Object.fromEntries([...joined].map(([region, offset]) => [region, `${epoch}-${offset}`])));
-  }
+  const known = stored(slot);
 
   return {
     /** @param {string[]} regions what is asked for from now on */
@@ -58,71 +47,74 @@ export function positions(slot, asked) {
       asked = regions;
     },
 
-    /** Where to go on: the oldest of what is asked for; null where nothing is known. @returns {string | null} */
-    since(regions = asked) {
-      const known = (regions.length ? regions : [...offsets.keys()]).map(of).filter((offset) => offset !== undefined);
-      const [oldest] = known.sort((one, other) => (one < other ? -1 : 1));
-      return oldest === undefined ? null : `${epoch}-${oldest}`;
-    },
+    since,
 
     /** Whether it comes for the first time. @param {{ id: string, region: string }} notification */
-    isNew({ id, region }) {
-      const { epoch: its, offset } = /** @type {Position} */ (parse(id));
-      return its !== epoch || offset > (of(region) ?? -1n);
-    },
+    isNew: ({ id, region }) => !(compare(id, of(region)) <= 0),
 
-    /** Everything that was asked for has been received up to here. @param {string} text */
-    advance(text) {
-      const position = /** @type {Position} */ (parse(text));
-      if (position.epoch !== epoch) {
-        epoch = position.epoch;
-        offsets = new Map();
-      }
-      for (const region of asked.length ? asked : [ALL])
-        offsets.set(region, later(offsets.get(region), position.offset));
-      save();
-    },
+    advance,
 
     /**
      * The server says where this subscription starts; all before that is gone for good. In the same epoch it is behind
      * what is known here where the server lost a part of its history: a backup was played back.
      *
-     * @param {string} text
+     * @param {string} position
      */
-    restart(text) {
-      if (isBefore(text, this.since())) {
-        epoch = "";
+    restart(position) {
+      if (compare(position, since()) < 0) {
+        known.clear();
         slot.set(null);
       }
-      this.advance(text);
+      advance(position);
     },
   };
-}
 
-/**
- * Anything of this origin can write to the storage, and so could an older version: what can't be read is not there.
- *
- * @param {any} value
- */
-function read(value) {
-  let epoch = "";
-  /** By region. @type {Map<string, bigint>} */
-  const offsets = new Map();
-  for (const [region, text] of Object.entries(value ?? {})) {
-    const position = parse(text);
-    if (!position || (epoch && position.epoch !== epoch)) continue;
-    epoch = position.epoch;
-    offsets.set(region, position.offset);
+  /** Where to go on: the oldest of what is asked for; null where nothing is known. @returns {string | null} */
+  function since(regions = asked) {
+    const names = regions.length ? regions : [...known.keys()];
+    return names.map(of).filter(isPosition).sort(compare)[0] ?? null;
   }
-  return { epoch, offsets };
+
+  /** Everything that was asked for has been received up to here. @param {string} position */
+  function advance(position) {
+    for (const [region, other] of known) if (Number.isNaN(compare(other, position))) known.delete(region);
+    for (const region of asked.length ? asked : [ALL]) known.set(region, later(known.get(region), position));
+    // Joined with what another tab has put there: the next page must find what either has got to.
+    const joined = stored(slot);
+    for (const [region, mine] of known) joined.set(region, later(joined.get(region), mine));
+    slot.set(Object.fromEntries(joined));
+  }
+
+  /** @param {string} region */
+  function of(region) {
+    return later(known.get(region), known.get(ALL));
+  }
+}
+
+/** @param {unknown} position @returns {string[]} */
+function read(position) {
+  return PATTERN.exec(`${position}`) ?? [];
 }
 
 /**
- * @template {bigint | undefined} T
- * @param {bigint | undefined} one
+ * Positions by region. Anything of this origin can write to the storage, and so could an older version: what can't be
+ * read is not there.
+ *
+ * @param {Slot} slot
+ * @returns {Map<string, string>}
+ */
+function stored(slot) {
+  return new Map(Object.entries(slot.get() ?? {}).filter(([, position]) => isPosition(position)));
+}
+
+/**
+ * The other, unless it is known to be earlier.
+ *
+ * @template {string | undefined} T
+ * @param {string | undefined} one
  * @param {T} other
- * @returns {bigint | T}
+ * @returns {T}
  */
 function later(one, other) {
-  return one !== undefined && (other === undefined || one > other) ? one : other;
+  return /** @type {T} */ (compare(one, other) > 0 ? one : (other ?? one));
 }

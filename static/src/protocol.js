@@ -18,19 +18,19 @@
  * @property {Video[]} videos at most five of them
  * @property {string} timestamp when it was published, RFC 3339
  *
- * @typedef {object} Pace over how long pages should spread what they would else all do at once
- * @property {number | null} spreadMs their own requests to the site
- * @property {number | null} windowMs their first attempt to connect again
- *
- * @typedef {{ type: "hello", position: string, recovered: boolean | null, now: number | null,
- *   heartbeatMs: number | null } & Pace} Hello
- * @typedef {{ type: "heartbeat", position: string } & Pace} Heartbeat
- * @typedef {{ type: "new_trending", notification: Notification }} NewTrending
- * @typedef {{ type: "reconnect", afterMs: number }} Reconnect
- * @typedef {Hello | Heartbeat | NewTrending | Reconnect} Message
+ * @typedef {object} Message one shape for all types: what a type does not have is null
+ * @property {"hello" | "heartbeat" | "new_trending" | "reconnect" | "pong"} type
+ * @property {string} position how far the subscription has got with this; null in `reconnect` and `pong`
+ * @property {Notification | null} notification
+ * @property {boolean | null} recovered
+ * @property {number} now the server's time, in milliseconds; NaN where it did not say
+ * @property {number | null} heartbeatMs
+ * @property {number | null} spreadMs over how long pages should spread their own requests to the site
+ * @property {number | null} windowMs likewise their attempts to connect again
+ * @property {number | null} afterMs when to come back, of a `reconnect`
  */
 
-import { parse as parsePosition } from "./position.js";
+import { isPosition } from "./position.js";
 
 /** Messages have at most 8 KiB; what is far longer is not worth the time to read it. */
 const MAX_LENGTH = 64 * 1024;
@@ -55,57 +55,37 @@ export function parse(data) {
   } catch {
     return null;
   }
-  if (typeof fields !== "object" || fields === null) return null;
-  switch (fields.type) {
-    case "hello":
-      return parsePosition(fields.position) && { ...hello(fields), ...pace(fields) };
-    case "heartbeat":
-      return parsePosition(fields.position) && { type: "heartbeat", position: fields.position, ...pace(fields) };
-    case "new_trending":
-      return parsePosition(fields.id) && { type: "new_trending", notification: notification(fields) };
-    case "reconnect":
-      return { type: "reconnect", afterMs: milliseconds(fields.after_ms, MAX_WAIT_MS) ?? 0 };
-    default:
-      return null;
-  }
+  const { type, recovered, now, heartbeat_ms, spread_ms, reconnect_window_ms, after_ms } = fields ?? {};
+  const isPublication = type === "new_trending";
+  const given = isPublication ? fields.id : fields?.position;
+  const position = isPosition(given) ? given : null;
+  const moves = isPublication || type === "hello" || type === "heartbeat";
+  if (moves ? position === null : type !== "reconnect" && type !== "pong") return null;
+  return {
+    type,
+    position,
+    notification: isPublication ? notification(fields) : null,
+    recovered: typeof recovered === "boolean" ? recovered : null,
+    now: typeof now === "string" ? Date.parse(now) : Number.NaN,
+    heartbeatMs: milliseconds(heartbeat_ms, MAX_HEARTBEAT_MS) || null,
+    spreadMs: milliseconds(spread_ms, MAX_WAIT_MS),
+    windowMs: milliseconds(reconnect_window_ms, MAX_WAIT_MS),
+    afterMs: type === "reconnect" ? (milliseconds(after_ms, MAX_WAIT_MS) ?? 0) : null,
+  };
 }
 
 /**
  * What to do when a connection has closed.
  *
- * @typedef {{ comesBack: false } | { comesBack: true, atLeastMs: number, atOnce: boolean }} Reaction
  * @param {number} code
- * @returns {Reaction}
  */
 export function reaction(code) {
-  const refused = code === 1003 || code === 1009 || (code >= 4400 && code <= 4499);
-  if (refused) return { comesBack: false };
   return {
-    comesBack: true,
+    comesBack: !(code === 1003 || code === 1009 || (code >= 4400 && code <= 4499)),
     // 1008: this client, or one behind the same address, asked too much.
     atLeastMs: code === 1008 ? 60_000 : 0,
     // 4000: the position is lost, and only a new connection can say so; nothing is overloaded.
     atOnce: code === 4000,
-  };
-}
-
-/** @param {any} fields @returns {Omit<Hello, keyof Pace>} */
-function hello({ position, recovered, now, heartbeat_ms }) {
-  const at = typeof now === "string" ? Date.parse(now) : Number.NaN;
-  return {
-    type: "hello",
-    position,
-    recovered: typeof recovered === "boolean" ? recovered : null,
-    now: Number.isNaN(at) ? null : at,
-    heartbeatMs: milliseconds(heartbeat_ms, MAX_HEARTBEAT_MS) || null,
-  };
-}
-
-/** @param {any} fields @returns {Pace} */
-function pace({ spread_ms, reconnect_window_ms }) {
-  return {
-    spreadMs: milliseconds(spread_ms, MAX_WAIT_MS),
-    windowMs: milliseconds(reconnect_window_ms, MAX_WAIT_MS),
   };
 }
 

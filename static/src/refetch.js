@@ -2,49 +2,39 @@
  * When a notification is out, every open page wants the new list from the site in the same moment. So `client.js`
  * leaves such a request here: it is made at a random moment of the time that the server gives for it, and only while
  * somebody is looking.
+ *
+ * @param {{ isVisible: () => boolean, runtime: import("./runtime.js").Runtime }} parts
  */
-
-export class Refetch {
-  /** Over how long to spread, as the server said last. */
-  spreadMs = 0;
+export function refetches({ isVisible, runtime }) {
   /** What is to be called, and its timer; null once it only waits for the page to be visible. @type {Map<() => void, any>} */
-  #pending = new Map();
-  /** @type {() => boolean} */
-  #isVisible;
-  /** @type {import("./runtime.js").Runtime} */
-  #runtime;
-
-  /** @param {{ isVisible: () => boolean, runtime: import("./runtime.js").Runtime }} parts */
-  constructor({ isVisible, runtime }) {
-    this.#isVisible = isVisible;
-    this.#runtime = runtime;
-  }
-
-  /** @param {() => void} fn */
-  ask(fn) {
-    if (this.#pending.has(fn)) return;
-    const { setTimeout, random } = this.#runtime;
-    this.#pending.set(
-      fn,
-      setTimeout(() => {
-        this.#pending.set(fn, null);
-        this.check();
-      }, random() * this.spreadMs),
-    );
-  }
+  const pending = new Map();
 
   /** Calls what is due, where the page is visible. */
-  check() {
-    if (!this.#isVisible()) return;
-    for (const [fn, timer] of this.#pending) {
+  function check() {
+    if (!isVisible()) return;
+    for (const [fn, timer] of pending) {
       if (timer !== null) continue;
-      this.#pending.delete(fn);
+      pending.delete(fn);
       fn();
     }
   }
 
-  close() {
-    for (const timer of this.#pending.values()) this.#runtime.clearTimeout(timer);
-    this.#pending.clear();
-  }
+  return {
+    /** @param {() => void} fn @param {number} spreadMs over how long to spread */
+    ask(fn, spreadMs) {
+      if (pending.has(fn)) return;
+      const due = () => {
+        pending.set(fn, null);
+        check();
+      };
+      pending.set(fn, runtime.setTimeout(due, runtime.random() * spreadMs));
+    },
+
+    check,
+
+    close() {
+      for (const timer of pending.values()) runtime.clearTimeout(timer);
+      pending.clear();
+    },
+  };
 }

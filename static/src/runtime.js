@@ -9,6 +9,8 @@
  * @property {() => number} now milliseconds; it goes on while the machine sleeps, and may jump
  * @property {() => number} random from 0 to below 1
  * @property {() => any} storage a `Storage`; may throw
+ * @property {() => any} locks a `LockManager`; may throw, or be none
+ * @property {(name: string) => BroadcastChannel} channel
  * @property {(message: string) => void} complain for the people who build the page
  *
  * @typedef {object} Socket what the client needs of a WebSocket
@@ -26,5 +28,7 @@ export const defaults = {
   now: () => Date.now(),
   random: () => Math.random(),
   storage: () => localStorage,
+  locks: () => navigator.locks,
+  channel: (name) => new BroadcastChannel(name),
   complain: (message) => console.error(`video-notifier: ${message}`),
 };

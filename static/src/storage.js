@@ -6,44 +6,32 @@
 /** Keys name the major version of the protocol: what another one has stored means nothing here. */
 const PREFIX = "video-notifier:1:";
 
-export class Storage {
-  /** @type {() => Pick<globalThis.Storage, "getItem" | "setItem">} */
-  #open;
-  /** What could not be stored, by key. @type {Map<string, unknown>} */
-  #memory = new Map();
-
-  /**
-   * @param {() => any} open gives the store; it may throw, or give nothing
-   */
-  constructor(open) {
-    this.#open = open;
-  }
-
-  /**
-   * One value's place.
-   *
-   * @param {string} name
-   * @returns {{ get(): unknown, set(value: unknown): void }} of JSON values; null where there is none
-   */
-  slot(name) {
-    const key = PREFIX + name;
-    return {
-      get: () => {
-        if (this.#memory.has(key)) return this.#memory.get(key);
-        try {
-          return JSON.parse(this.#open().getItem(key) ?? "null");
-        } catch {
-          return null;
-        }
-      },
-      set: (value) => {
-        try {
-          this.#open().setItem(key, JSON.stringify(value));
-          this.#memory.delete(key);
-        } catch {
-          this.#memory.set(key, value);
-        }
-      },
-    };
-  }
+/**
+ * One value's place.
+ *
+ * @param {() => any} open gives the store; it may throw, or give nothing
+ * @param {string} name
+ * @returns {{ get(): unknown, set(value: unknown): void }} of JSON values; null where there is none
+ */
+export function slot(open, name) {
+  const key = PREFIX + name;
+  /** What could not be stored. @type {unknown} */
+  let memory;
+  return {
+    get() {
+      try {
+        return memory ?? JSON.parse(open().getItem(key));
+      } catch {
+        return null;
+      }
+    },
+    set(value) {
+      memory = undefined;
+      try {
+        open().setItem(key, JSON.stringify(value));
+      } catch {
+        memory = value;
+      }
+    },
+  };
 }

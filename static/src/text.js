@@ -26,63 +26,46 @@ export const catalogues = {
 /** So many regions are named one by one. */
 const MAX_NAMED = 3;
 
-export class Text {
-  /** @type {Catalogue} */
-  #catalogue;
-  #plural;
-  #number;
-  #list;
-  #names;
-  /** @type {string} for the `lang` attribute */
-  lang;
+/** @param {readonly string[]} wanted languages, the best first */
+export function text(wanted) {
+  const lang = wanted.find(isKnown) ?? "en";
+  const catalogue = /** @type {Catalogue} */ (catalogues[language(lang)]);
+  const plural = new Intl.PluralRules(lang);
+  const number = new Intl.NumberFormat(lang);
+  const list = new Intl.ListFormat(lang);
+  const names = new Intl.DisplayNames(lang, { type: "region" });
 
-  /** @param {readonly string[]} wanted languages, the best first */
-  constructor(wanted) {
-    this.lang = wanted.find(isKnown) ?? "en";
-    this.#catalogue = /** @type {Catalogue} */ (catalogues[language(this.lang)]);
-    this.#plural = new Intl.PluralRules(this.lang);
-    this.#number = new Intl.NumberFormat(this.lang);
-    this.#list = new Intl.ListFormat(this.lang);
-    this.#names = new Intl.DisplayNames(this.lang, { type: "region" });
-  }
+  return {
+    /** For the `lang` attribute. */
+    lang,
+    label: catalogue.label,
+    close: catalogue.close,
 
-  get label() {
-    return this.#catalogue.label;
-  }
+    /** @param {number} count @param {string[]} regions */
+    headline(count, regions) {
+      const known = regions.filter((region) => region !== "unknown");
+      if (known.length === 0) return form(catalogue.videosOf, count);
+      const region = known.length <= MAX_NAMED ? list.format(known.map(nameOf)) : form(catalogue.regions, known.length);
+      return form(catalogue.videos, count, region);
+    },
 
-  get close() {
-    return this.#catalogue.close;
-  }
-
-  /** @param {number} count @param {string[]} regions */
-  headline(count, regions) {
-    const known = regions.filter((region) => region !== "unknown");
-    if (known.length === 0) return this.#form(this.#catalogue.videosOf, count);
-    const named = known.length <= MAX_NAMED;
-    const region = named
-      ? this.#list.format(known.map((code) => this.region(code)))
-      : this.#form(this.#catalogue.regions, known.length);
-    return this.#form(this.#catalogue.videos, count, region);
-  }
-
-  /** @param {number} count */
-  more(count) {
-    return this.#form(this.#catalogue.more, count);
-  }
+    /** @param {number} count */
+    more: (count) => form(catalogue.more, count),
+  };
 
   /** A region's name, where it has one: a site may have regions of its own. @param {string} code */
-  region(code) {
+  function nameOf(code) {
     try {
-      return this.#names.of(code) ?? code;
+      return names.of(code) ?? code;
     } catch {
       return code;
     }
   }
 
   /** @param {Record<string, string>} forms @param {number} count @param {string} [region] */
-  #form(forms, count, region = "") {
-    const form = forms[this.#plural.select(count)] ?? forms.other ?? "";
-    const values = { count: this.#number.format(count), region };
+  function form(forms, count, region = "") {
+    const form = forms[plural.select(count)] ?? forms.other ?? "";
+    const values = { count: number.format(count), region };
     return form.replace(/\{(count|region)\}/g, (_, name) => values[/** @type {"count" | "region"} */ (name)]);
   }
 }

@@ -21,7 +21,7 @@
 
 import { image, link, regionLink } from "./links.js";
 import { style } from "./style.js";
-import { Text } from "./text.js";
+import { text as textIn } from "./text.js";
 
 export const ELEMENT = "video-notifier-toasts";
 
@@ -42,7 +42,7 @@ export const LIFE_MS = 10_000;
  * @returns {import("./client.js").Toasts}
  */
 export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }) {
-  const text = new Text(languages);
+  const text = textIn(languages);
   const base = document.location.href;
   /** Oldest first. @type {Toast[]} */
   let standing = [];

@@ -293,7 +293,7 @@ test("a page that goes away lets go, tries nothing, and joins again", () => {
 
 test("coming online or into view while waiting tries at once", () => {
   const { world, page } = start();
-  world.socket.ends(1006);
+  world.socket.ends(1013);
   page.events.check();
   assert.equal(world.sockets.length, 2);
 });

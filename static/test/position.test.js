@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { isBefore, parse, positions } from "../src/position.js";
+import { compare, isPosition, positions } from "../src/position.js";
 
 /** A slot that several tabs share. */
 function slot(value = null) {
@@ -20,13 +20,19 @@ test("nothing is known at first", () => {
   assert.equal(isNew(positions(slot(), ["US"]), "a-0"), true);
 });
 
+test("a position is text of that form, and nothing that looks like it", () => {
+  assert.ok(isPosition("a-0"));
+  for (const other of [null, undefined, 7, "a", "a-", "a-01", "A-1", ["a-0"], { toString: () => "a-0" }])
+    assert.ok(!isPosition(other));
+});
+
 test("positions of one epoch have an order, beyond 2^53 too; others have none", () => {
-  assert.equal(isBefore("a-9", "a-10"), true);
-  assert.equal(isBefore("a-10", "a-10"), false);
-  assert.equal(isBefore("a-9007199254740992", "a-9007199254740993"), true);
+  assert.ok(compare("a-9", "a-10") < 0);
+  assert.ok(compare("a-10", "a-9") > 0);
+  assert.equal(compare("a-10", "a-10"), 0);
+  assert.ok(compare("a-9007199254740992", "a-9007199254740993") < 0);
   for (const other of ["b-10", null, "10"])
-    assert.deepEqual([isBefore("a-9", other), isBefore(other, "a-9")], [false, false]);
-  assert.equal(parse("a-9007199254740993").offset, 9007199254740993n);
+    assert.deepEqual([compare("a-9", other), compare(other, "a-9")], [Number.NaN, Number.NaN]);
 });
 
 test("the latest position is where to go on, and it outlives the page", () => {

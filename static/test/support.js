@@ -30,10 +30,7 @@ export class World {
         this.sockets.push(socket);
         return socket;
       },
-      setTimeout: (callback, ms) => {
-        this.timers.set(++this.#lastTimer, { at: this.time + ms, callback });
-        return this.#lastTimer;
-      },
+      setTimeout: (callback, ms) => this.at(this.time + ms, callback),
       clearTimeout: (timer) => this.timers.delete(timer),
       now: () => this.time,
       random: () => this.random(),
@@ -43,6 +40,11 @@ export class World {
       }),
       complain: (message) => this.complaints.push(message),
     };
+  }
+
+  at(time, callback) {
+    this.timers.set(++this.#lastTimer, { at: time, callback });
+    return this.#lastTimer;
   }
 
   get socket() {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Text } from "../src/text.js";
+import { text } from "../src/text.js";
 
-const english = new Text(["en-US"]);
+const english = text(["en-US"]);
 
 test("numbers, plural forms and names of regions are as the language has them", () => {
   assert.equal(english.headline(1, ["US"]), "1 new trending video in United States");
@@ -29,6 +29,6 @@ test("the first language that there are sentences in is taken, else English", ()
     [[], "en"],
     [["", "not a language", "toString", "*"], "en"],
   ]) {
-    assert.equal(new Text(wanted).lang, lang);
+    assert.equal(text(wanted).lang, lang);
   }
 });

@@ -120,6 +120,7 @@ test("a link that beats is left alone", async (t) => {
 });
 
 test("a tab that is looked at again finds a dead link within five seconds", async () => {
+  site.answers = false;
   await open();
   await tab.until("VideoNotifier.instance.state === 'open'");
   const [socket] = site.sockets;

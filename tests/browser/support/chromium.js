@@ -59,14 +59,16 @@ export class Chromium {
     socket.on("message", (data) => this.#receive(JSON.parse(data)));
   }
 
-  /** Opens a tab with a window of its own, so that it is visible whatever other tabs there are. */
-  async open(url, { context, before, width = 1000, height = 700 } = {}) {
+  /**
+   * Opens a tab: with a window of its own, so that it is visible whatever other tabs there are; or in the window of the
+   * one before, which it hides.
+   */
+  async open(url, { context, before, newWindow = true, width = 1000, height = 700 } = {}) {
     const { targetId } = await this.send("Target.createTarget", {
       url: "about:blank",
-      newWindow: true,
+      newWindow,
       browserContextId: context,
-      width,
-      height,
+      ...(newWindow && { width, height }),
     });
     const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
     const tab = new Tab(this, targetId, sessionId);
@@ -139,6 +141,25 @@ class Tab {
     const { currentIndex, entries } = await this.send("Page.getNavigationHistory");
     const { id } = entries[currentIndex - 1];
     await this.send("Page.navigateToHistoryEntry", { entryId: id });
+  }
+
+  /** Shows it in its window, and hides the one that was shown. */
+  async show() {
+    await this.send("Page.bringToFront");
+  }
+
+  /** Ends its renderer, as a crash does. The answer never comes. */
+  crash() {
+    this.#isClosed = true;
+    this.send("Page.crash").catch(() => {});
+  }
+
+  async freeze() {
+    await this.send("Page.setWebLifecycleState", { state: "frozen" });
+  }
+
+  async resume() {
+    await this.send("Page.setWebLifecycleState", { state: "active" });
   }
 
   /** What the expression is in the page, as JSON; promises are waited for. */

@@ -13,12 +13,16 @@ const script = new URL("../../../static/notifier.js", import.meta.url);
 export class Site {
   /** Pages by path: HTML, or the headers with it. @type {Record<string, string | [string, object]>} */
   pages = {};
+  /** Scripts by path. @type {Record<string, string>} */
+  files = {};
   /** Sockets that stand, in order. */
   sockets = [];
   /** What was asked for, in order: paths. */
   requests = [];
   /** What to do with a new socket; it is given what the client asked for, too. */
   onSocket = (socket) => hello(socket);
+  /** Whether pings are answered. */
+  answers = true;
 
   static async start() {
     const site = new Site();
@@ -29,6 +33,7 @@ export class Site {
     const sockets = new WebSocketServer({ server: site.server });
     sockets.on("connection", (socket, request) => {
       site.sockets.push(socket);
+      socket.on("message", () => site.answers && say(socket, { type: "pong" }));
       site.onSocket(socket, new URL(request.url, site.origin).searchParams);
     });
     return site;
@@ -47,6 +52,10 @@ export class Site {
     if (pathname === "/notifier.js") {
       response.writeHead(200, { "content-type": "text/javascript" });
       return response.end(await readFile(script));
+    }
+    if (pathname in this.files) {
+      response.writeHead(200, { "content-type": "text/javascript" });
+      return response.end(this.files[pathname]);
     }
     const page = this.pages[pathname];
     if (page === undefined) return response.writeHead(404).end();

@@ -1,0 +1,370 @@
+/**
+ * One connection for all tabs of this browser: `client.js` in each tab listens here, and can't tell which tab has the
+ * socket. The leader, which `election.js` finds, connects for all of them and passes on what it receives over a
+ * BroadcastChannel. Where a browser has no such things, or the page wants nothing stored, each tab leads itself.
+ *
+ * Whatever happens to the leader, the next one goes on from its own position: each tab follows the whole subscription,
+ * not only its own regions of it. Positions make every message safe: what a tab has had it drops, and it takes nothing
+ * before a `hello` that starts no later than where it is itself.
+ *
+ * A browser may freeze a leader without telling it, and a frozen tab still answers on the channel. So a leader answers
+ * only once the server has, and a tab that gets no answer takes its place.
+ *
+ * @typedef {import("./protocol.js").Message} Message
+ * @typedef {import("./connection.js").State} State
+ *
+ * @typedef {object} Join what a tab says when it comes, and when the leader is to show life
+ * @property {string} from
+ * @property {string[]} regions
+ * @property {string | null} since
+ *
+ * @typedef {object} Post what a leader says
+ * @property {string} from
+ * @property {State} state
+ * @property {number} due when it will have said more, if all is well
+ * @property {string[]} regions what the messages are of
+ * @property {Message[]} messages
+ * @property {string} [to] for this tab only
+ */
+
+import { connection } from "./connection.js";
+import { election } from "./election.js";
+import { compare } from "./position.js";
+
+/** Tabs whose scripts share in another way must not meet: what changes here needs another number. */
+const PROTOCOL = "video-notifier/1 ";
+
+/** How many publications the leader keeps for tabs that come later or fell behind. */
+const MAX_KEPT = 100;
+
+/** What the server takes in one address; more are asked for as all. */
+const MAX_REGIONS = 64;
+
+/** How long a leader may take to answer, and up to twice that. A tab that is seen goes first. */
+const ANSWER_MS = 750;
+const HIDDEN_ANSWER_MS = 5000;
+
+/** How much later than it was due a leader may be: timers of hidden tabs run once a second. */
+const LATE_MS = 2000;
+
+/**
+ * @param {object} parts
+ * @param {URL} parts.url
+ * @param {string[]} parts.regions none means all
+ * @param {ReturnType<typeof import("./position.js").positions>} parts.positions
+ * @param {boolean} parts.shares
+ * @param {() => boolean} parts.isVisible
+ * @param {(message: Message) => void} parts.onMessage also of regions that only other tabs ask for
+ * @param {(state: State) => void} parts.onState
+ * @param {import("./runtime.js").Runtime} parts.runtime
+ */
+export function sharedConnection({ url, regions, positions, shares, isVisible, onMessage, onState, runtime }) {
+  const name = PROTOCOL + url;
+  const server = connection({ url: address, onMessage: pass, onState: changed, runtime });
+
+  /** @type {State} */
+  let state = "waiting";
+  let isHere = false;
+  let leads = false;
+  /** Drawn anew each time that the page comes. */
+  let id = "";
+  /** Null where each tab leads itself. @type {BroadcastChannel | null} */
+  let channel = null;
+  /** @type {ReturnType<typeof election> | null} */
+  let tabs = null;
+  /** What the subscription has, whoever leads. */
+  let subscribed = regions;
+
+  // What one that follows knows of its leader:
+
+  let leader = "";
+  /** Until when it waits before it connects again. */
+  let waitsUntil = 0;
+  /** Whether what it sends follows on what this tab has. */
+  let isInStep = false;
+  let askedAt = 0;
+  /** For the next question, else for the end of patience with the last one. @type {any} */
+  let timer = null;
+
+  // What the leader knows of the others:
+
+  /** The regions of each. @type {Map<string, string[]>} */
+  const members = new Map();
+  /** Who waits for an answer, and from where on. @type {Map<string, string | null>} */
+  const asking = new Map();
+  /** All publications after `start`. @type {Message[]} */
+  const kept = [];
+  /** @type {string | null} */
+  let start = null;
+  /** Where one is that is behind `start`. @type {string | null} */
+  let behind = null;
+  /** The latest. @type {Message | null} */
+  let hello = null;
+  let clockMs = 0;
+
+  return {
+    get state() {
+      return state;
+    },
+
+    /** The page is here, for the first time or again. */
+    join() {
+      if (!isHere && state !== "closed") open();
+    },
+
+    /** The page goes to where it can't hold a connection. */
+    leave() {
+      if (isHere) end("waiting");
+    },
+
+    /** For good, or until somebody calls `reconnect`. */
+    close() {
+      end("closed");
+    },
+
+    /** Connects at once, in place of what there is. */
+    reconnect() {
+      if (state === "closed") open();
+      else if (leads) server.reconnect();
+      else tabs?.seize();
+    },
+
+    /** Something has happened that makes it worth a look. */
+    check() {
+      if (leads) server.check();
+      else if (isHere) ask();
+    },
+
+    /** @param {string[]} wanted from now on */
+    setRegions(wanted) {
+      regions = wanted;
+      if (leads) {
+        enroll(id, regions, positions.since(regions));
+        if (server.state !== "open") server.check();
+        else if (isShort()) server.reconnect();
+      } else if (isHere) {
+        isInStep = false;
+        ask();
+        enter("connecting");
+      }
+    },
+  };
+
+  function open() {
+    isHere = true;
+    id = `${runtime.random()}`;
+    subscribed = regions;
+    leader = "";
+    isInStep = false;
+    try {
+      const locks = shares && runtime.locks();
+      if (!locks) return lead();
+      channel = runtime.channel(name);
+      channel.onmessage = ({ data }) => ("messages" in data ? follow(data) : admit(data));
+      tabs = election({ locks, name, id, onPresent: ask, onElected: lead, onDeposed: yieldLead, onUnavailable: alone });
+      enter("connecting");
+    } catch {
+      alone();
+    }
+  }
+
+  /** @param {"waiting" | "closed"} next */
+  function end(next) {
+    isHere = false;
+    leads = false;
+    tabs?.end();
+    tabs = null;
+    channel?.close();
+    channel = null;
+    runtime.clearTimeout(timer);
+    server.stop(next);
+    enter(next);
+  }
+
+  function alone() {
+    channel?.close();
+    channel = null;
+    if (!leads) lead();
+  }
+
+  function lead() {
+    leads = true;
+    runtime.clearTimeout(timer);
+    // The others tell in a moment what they ask for; until then it is what they had.
+    members.clear();
+    members.set("", subscribed).set(id, regions);
+    asking.clear();
+    kept.length = 0;
+    start = behind = null;
+    server.start(waitsUntil);
+    post([]);
+  }
+
+  function yieldLead() {
+    leads = false;
+    leader = "";
+    isInStep = false;
+    server.stop("waiting");
+    ask();
+  }
+
+  /** The leader connects, to whatever any tab asks for, from where the one that is furthest back is. */
+  function address() {
+    subscribed = union();
+    positions.ask(subscribed);
+    start = positions.since();
+    if (precedes(behind, start)) start = behind;
+    const address = new URL(url);
+    if (subscribed.length) address.searchParams.set("regions", subscribed.join());
+    if (start) address.searchParams.set("since", start);
+    return address.href;
+  }
+
+  /** @param {State} next */
+  function changed(next) {
+    // Refused for good: the next tab may find that out for itself.
+    if (next === "closed") return end(next);
+    post([]);
+    enter(next);
+  }
+
+  /** From the server to all. @param {Message} message */
+  function pass(message) {
+    if (message.type === "hello") {
+      members.delete("");
+      // Others have come while it connected.
+      if (isShort()) return server.reconnect();
+      behind = null;
+      hello = message;
+      clockMs = message.now - runtime.now();
+      start = message.position;
+      kept.length = 0;
+      asking.clear();
+    }
+    const { notification } = message;
+    if (notification && !covers(subscribed, [notification.region])) return;
+    if (notification && kept.push(message) > MAX_KEPT) start = /** @type {Message} */ (kept.shift()).position;
+    // The server has shown life: so may this.
+    const mustReconnect = asking.size && isShort();
+    if (!mustReconnect) for (const [to, since] of asking) answer(to, since);
+    post([message]);
+    onMessage(message);
+    if (mustReconnect && leads) server.reconnect();
+  }
+
+  /** A tab has come, or asks for something else, or only wants to see life. @param {Join} tab */
+  function admit({ from, regions, since }) {
+    if (!leads) return;
+    if (!members.has(from)) tabs?.watch(from, () => members.delete(from) && narrow());
+    enroll(from, regions, since);
+    if (server.state === "open") {
+      asking.set(from, since);
+      server.probe();
+    } else {
+      // By a timer, which does not run in a frozen tab: it must not look alive.
+      runtime.setTimeout(() => leads && server.check(), 0);
+      post([]);
+    }
+  }
+
+  /** @param {string} tab @param {string[]} regions @param {string | null} since */
+  function enroll(tab, regions, since) {
+    members.set(tab, regions);
+    if (precedes(since, start)) behind = precedes(behind, since) ? behind : since;
+    narrow();
+  }
+
+  /** What it has missed, and that it has missed no more. @param {string} to @param {string | null} since */
+  function answer(to, since) {
+    const head = positions.since();
+    const order = compare(since, head);
+    // It is ahead of what was only just asked for. Where that lasts, the history went back: then it will not wait, but
+    // lead, and ask the server itself.
+    if (order > 0) return;
+    asking.delete(to);
+    const isKnown = order <= 0;
+    const recovered = since === null ? null : isKnown;
+    const position = isKnown ? since : head;
+    const first = /** @type {Message} */ ({ ...hello, position, recovered, now: runtime.now() + clockMs });
+    post([first, ...kept.filter((message) => compare(since, message.position) < 0)], to);
+  }
+
+  /** @param {Message[]} messages @param {string} [to] */
+  function post(messages, to) {
+    const { state, due } = server;
+    if (leads) channel?.postMessage({ from: id, state, due, regions: subscribed, messages, to });
+  }
+
+  /** What nobody asks for any more is dropped from here on: who asks for it again has not missed it unknowingly. */
+  function narrow() {
+    if (covers(subscribed, union())) subscribed = union();
+    positions.ask(subscribed);
+  }
+
+  /** Whether the subscription lacks what some tab asks for. */
+  function isShort() {
+    return !covers(subscribed, union()) || precedes(behind, start);
+  }
+
+  function union() {
+    const lists = [...members.values()];
+    const all = [...new Set(lists.flat())];
+    return all.length > MAX_REGIONS || lists.some((list) => list.length === 0) ? [] : all;
+  }
+
+  /** From the leader. @param {Post} post */
+  function follow({ from, state: its, due, regions: theirs, messages, to }) {
+    if (leads) return;
+    const now = runtime.now();
+    const isOther = from !== leader;
+    leader = from;
+    waitsUntil = its === "waiting" ? due : 0;
+    if (due > now) {
+      runtime.clearTimeout(timer);
+      timer = runtime.setTimeout(ask, due - now + LATE_MS);
+    }
+    for (const message of !to || to === id ? messages : []) {
+      if (message.type === "hello") isInStep = covers(theirs, regions) && isInTime(message);
+      if (!isInStep || !isHere) break;
+      subscribed = theirs;
+      positions.ask(theirs);
+      onMessage(message);
+    }
+    if (!isHere) return;
+    // A leader must know of this tab, and of where it is.
+    if (isOther ? to !== id : !isInStep && now - askedAt > 1000) ask();
+    enter(its === "open" && !isInStep ? "connecting" : its);
+  }
+
+  /** @param {Message} hello */
+  function isInTime({ position, recovered }) {
+    const since = positions.since(regions);
+    return since === null || recovered === false || compare(position, since) <= 0;
+  }
+
+  /** The leader is to know of this tab, and to show life. */
+  function ask() {
+    askedAt = runtime.now();
+    channel?.postMessage({ from: id, regions, since: positions.since(regions) });
+    runtime.clearTimeout(timer);
+    const patience = isVisible() ? ANSWER_MS : HIDDEN_ANSWER_MS;
+    timer = runtime.setTimeout(() => tabs?.seize(), patience * (1 + runtime.random()));
+  }
+
+  /** @param {State} next */
+  function enter(next) {
+    if (next === state) return;
+    state = next;
+    onState(next);
+  }
+}
+
+/** Whether who asks for the one hears of the other. @param {string[]} wide @param {string[]} narrow */
+export function covers(wide, narrow) {
+  return wide.length === 0 || (narrow.length > 0 && narrow.every((region) => wide.includes(region)));
+}
+
+/** Whether one must start earlier for this. @param {string | null} since @param {string | null} start */
+function precedes(since, start) {
+  return since !== null && (start === null || compare(since, start) < 0);
+}

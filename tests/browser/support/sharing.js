@@ -1,0 +1,38 @@
+/** What the cases about many tabs with one connection have in common. */
+
+import { eventually } from "./wait.js";
+
+export const OPEN = "VideoNotifier.instance.state === 'open'";
+
+/** Writes down all that the page is told, and what sockets it opens. */
+export const RECORD = `
+  window.heard = [];
+  window.gaps = 0;
+  window.openedAt = [];
+  window.sockets = [];
+  window.WebSocket = class extends WebSocket {
+    constructor(url) {
+      super(url);
+      sockets.push(this);
+      this.addEventListener("message", ({ data }) => data.includes('"hello"') && openedAt.push(Date.now()));
+    }
+  };
+  addEventListener("DOMContentLoaded", () => {
+    VideoNotifier.instance?.addEventListener("notification", ({ detail }) => heard.push(detail.videos[0].title));
+    VideoNotifier.instance?.addEventListener("gap", () => gaps++);
+  });
+`;
+
+const HAS_SOCKET = "sockets.some(({ readyState }) => readyState === 1)";
+
+/** The one with the connection, once there is exactly one. */
+export function leaderOf(tabs) {
+  return eventually(
+    async () => {
+      const leaders = [];
+      for (const tab of tabs) if (await tab.evaluate(HAS_SOCKET)) leaders.push(tab);
+      return leaders.length === 1 && leaders[0];
+    },
+    { what: "one leader" },
+  );
+}
