@@ -46,7 +46,10 @@ export interface Options {
 }
 
 export interface Runtime {
+  /** By WebSocket. */
   connect(url: string): Socket;
+  /** By server-sent events, where no WebSocket gets through. */
+  stream(url: string): Socket;
   setTimeout(callback: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
   /** Milliseconds. */
@@ -64,7 +67,7 @@ export interface Runtime {
 export interface Socket {
   onmessage: ((event: { data: unknown }) => void) | null;
   onclose: ((event: { code: number; reason?: string }) => void) | null;
-  send(text: string): void;
+  send?(text: string): void;
   close(code?: number): void;
 }
 

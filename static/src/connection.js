@@ -3,6 +3,9 @@
  * has arrived. It owns the socket, its timer, and the decision when it is lost and when to try again; it knows nothing
  * of positions, notifications, pages or tabs.
  *
+ * Where a WebSocket does not open, something on the way may not let it through: the next attempt is over server-sent
+ * events, and so in turn, until one opens. A stream that opens is kept for a while, and then a WebSocket tried again.
+ *
  * Timers can't be trusted: those of a hidden tab run once a minute, those of a frozen one not at all, and a laptop
  * sleeps. So life is judged by comparing time stamps, whenever anything gives the occasion; a timer is one of them.
  *
@@ -16,6 +19,7 @@ import { wait } from "./backoff.js";
 import { parse, reaction } from "./protocol.js";
 
 const PING = '{"type":"ping"}';
+const PONG = /** @type {Message} */ (parse('{"type":"pong"}'));
 
 /** How many heartbeats may be missed before a connection counts as lost. */
 const PATIENCE = 2.5;
@@ -28,6 +32,9 @@ const OPENING_MS = 15_000;
 
 /** How long the answer to a question may take, once somebody is looking. */
 const ANSWER_MS = 4_000;
+
+/** How long a stream is enough. */
+const STREAM_MS = 10 * 60_000;
 
 /** A connection that did not stand this long does not count as a success: one that always breaks must back off. */
 const STABLE_MS = 5_000;
@@ -59,6 +66,15 @@ export function connection({ url, onMessage, onState, runtime }) {
   let windowMs = null;
   /** What a `reconnect` on this socket asked for. @type {number | null} */
   let afterMs = null;
+
+  let isStream = false;
+  /** Until when a stream is enough. */
+  let streamUntil = 0;
+  /**
+   * Attempts in a row that did not open: an odd number of them makes the next one a stream. Where a WebSocket has opened,
+   * one that does not may be the server's restart: so there it counts from below.
+   */
+  let blocked = 0;
 
   /** Attempts that failed since a connection last stood. */
   let failed = 0;
@@ -93,16 +109,24 @@ export function connection({ url, onMessage, onState, runtime }) {
         if (now >= notBefore) connect();
       } else if (isOverdue(now)) {
         reconnect();
-      } else if (state === "open" && now - heardAt > 1000) {
-        socket?.send(PING);
+      } else if (state === "open" && now - heardAt > 1000 && socket?.send) {
+        socket.send(PING);
         expect(Math.min(due, now + ANSWER_MS));
       }
     },
 
-    /** Has the server show life, sooner than by its next heartbeat. One that is asked already is not asked again. */
+    /**
+     * Has the server show life, sooner than by its next heartbeat. One that is asked already is not asked again; one that
+     * can't be asked leaves it at what a page that is frozen can't do.
+     */
     probe() {
-      if (!isProbed) socket?.send(PING);
+      if (isProbed) return;
       isProbed = true;
+      if (socket?.send) return socket.send(PING);
+      runtime.setTimeout(() => {
+        isProbed = false;
+        onMessage(PONG);
+      }, 0);
     },
 
     /** Lets go, for now or for good. @param {"waiting" | "closed"} next */
@@ -125,9 +149,12 @@ export function connection({ url, onMessage, onState, runtime }) {
     afterMs = null;
     isProbed = false;
     heardAt = now;
+    if (now >= streamUntil) blocked = Math.min(blocked, 0);
+    isStream = blocked % 2 === 1;
     try {
-      socket = runtime.connect(url());
+      socket = (isStream ? runtime.stream : runtime.connect)(url());
     } catch (error) {
+      if (isStream) return lost(1006);
       // Not the network: an address that no WebSocket takes, or one that the page's policy forbids.
       runtime.complain(`can't connect: ${error}`);
       enter("closed");
@@ -152,6 +179,7 @@ export function connection({ url, onMessage, onState, runtime }) {
     if (isHello) {
       heartbeatMs = message.heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
       openedAt = now;
+      if (!isStream) blocked = -1;
       expect(now + PATIENCE * heartbeatMs);
     } else if (openedAt !== null) {
       // The timer finds out by itself that it fires too early: messages are many, and timers cost something.
@@ -161,6 +189,10 @@ export function connection({ url, onMessage, onState, runtime }) {
     if (isHello) enter("open");
     // A listener may have closed or replaced the connection.
     if (message && socket === current) onMessage(message);
+    if (isStream && now >= streamUntil && socket === current) {
+      failed = 0;
+      connect();
+    }
   }
 
   /** @param {number} code @param {string} [reason] */
@@ -175,7 +207,10 @@ export function connection({ url, onMessage, onState, runtime }) {
       return;
     }
     if (stood) failed = 0;
-    cameAtOnce = atOnce && (stood || !cameAtOnce);
+    const turns = openedAt === null && code === 1006 && ++blocked % 2 === 1;
+    if (turns) streamUntil = now + STREAM_MS;
+    // A page that needs a stream from the start has it at once.
+    cameAtOnce = (atOnce || (turns && failed === 0)) && (stood || !cameAtOnce);
     const jittered = now + wait({ failed: failed++, windowMs, atLeastMs, random: runtime.random });
     notBefore = now + Math.max(afterMs ?? 0, atLeastMs);
     attemptAt(cameAtOnce ? now : afterMs === null ? jittered : notBefore);

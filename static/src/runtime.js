@@ -3,7 +3,8 @@
  * looked up when they are used, so that importing this in plain Node touches nothing.
  *
  * @typedef {object} Runtime
- * @property {(url: string) => Socket} connect
+ * @property {(url: string) => Socket} connect by WebSocket
+ * @property {(url: string) => Socket} stream the same by other means, where no WebSocket gets through
  * @property {(callback: () => void, ms: number) => any} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {() => number} now milliseconds; it goes on while the machine sleeps, and may jump
@@ -13,16 +14,19 @@
  * @property {(name: string) => BroadcastChannel} channel
  * @property {(message: string) => void} complain for the people who build the page
  *
- * @typedef {object} Socket what the client needs of a WebSocket
+ * @typedef {object} Socket what the client needs of a WebSocket; one that can't send has no `send`
  * @property {((event: any) => void) | null} onmessage
  * @property {((event: any) => void) | null} onclose
- * @property {(text: string) => void} send
+ * @property {(text: string) => void} [send]
  * @property {(code?: number) => void} close
  */
+
+import { eventStream } from "./event-stream.js";
 
 /** @type {Runtime} */
 export const defaults = {
   connect: (url) => new WebSocket(url),
+  stream: eventStream,
   setTimeout: (callback, ms) => setTimeout(callback, ms),
   clearTimeout: (timer) => clearTimeout(timer),
   now: () => Date.now(),

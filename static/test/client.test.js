@@ -244,7 +244,7 @@ test("one that opens and never says hello is given up", () => {
   const { world, client } = start();
   world.socket.says("HTTP?");
   world.pass(15_000);
-  assert.deepEqual([world.sockets[0].isClosed, client.state], [true, "waiting"]);
+  assert.deepEqual([world.sockets[0].isClosed, client.state, world.sockets.length], [true, "connecting", 2]);
 });
 
 test("a machine that has slept finds out when it wakes, without a timer", () => {
@@ -276,6 +276,116 @@ test("a clock that is set back does not make a dead connection look alive", () =
   for (const timer of world.timers.values()) timer.at -= 3_600_000;
   world.pass(51_000);
   assert.equal(world.sockets[0].isClosed, true);
+});
+
+/** Whether each attempt was a stream. */
+const streams = ({ sockets }) => sockets.map(({ isStream }) => isStream);
+
+test("where no WebSocket opens a stream does, at once and from the same position", () => {
+  const { world, client } = start({ since: "aaaaaaaa-7" });
+  world.socket.ends(1006);
+  assert.equal(world.untilNext, 0);
+  world.pass(0);
+  assert.deepEqual([streams(world), since(world.socket)], [[false, true], "aaaaaaaa-7"]);
+  world.socket.says(hello({ recovered: true, position: "aaaaaaaa-7" }));
+  assert.equal(client.state, "open");
+});
+
+test("one that swallows the request counts as one that does not open", () => {
+  const { world } = start();
+  world.pass(15_000);
+  assert.deepEqual(streams(world), [false, true]);
+});
+
+test("where neither opens they take turns, and only the first turn is at once", () => {
+  const { world } = start();
+  for (const wait of [0, 1000, 2000, 4000, 8000]) {
+    world.socket.ends(1006);
+    assert.equal(world.untilNext, wait);
+    world.pass(wait);
+  }
+  assert.deepEqual(streams(world), [false, true, false, true, false, true]);
+});
+
+test("where a WebSocket has opened, one that does not is no reason, two are", () => {
+  const { world } = start();
+  world.socket.says(hello({ reconnect_window_ms: 0 }));
+  world.pass(10_000);
+  for (let attempt = 0; attempt < 3; attempt++) {
+    world.socket.ends(1006);
+    world.pass(world.untilNext);
+  }
+  assert.deepEqual(streams(world), [false, false, false, true]);
+});
+
+test("a server that refuses a WebSocket has been reached by it", () => {
+  const { world } = start();
+  world.socket.ends(1013);
+  world.pass(world.untilNext);
+  assert.deepEqual(streams(world), [false, false]);
+});
+
+test("a stream that ends is opened again, and a WebSocket tried after ten minutes", () => {
+  const { world, client } = start();
+  world.socket.ends(1006);
+  world.pass(0);
+  const beats = (ms) => {
+    for (let passed = 0; passed < ms; passed += 10_000) {
+      world.pass(10_000);
+      world.socket.says({ type: "heartbeat", position: "aaaaaaaa-9" });
+    }
+  };
+  world.socket.says(hello());
+  beats(300_000);
+  world.socket.ends(1006);
+  world.pass(world.untilNext);
+  assert.deepEqual([streams(world), since(world.socket)], [[false, true, true], "aaaaaaaa-9"]);
+  world.socket.says(hello({ recovered: true, position: "aaaaaaaa-9" }));
+  beats(280_000);
+  assert.equal(world.sockets.length, 3);
+  beats(10_000);
+  assert.deepEqual(
+    [streams(world).slice(3), world.sockets[2].isClosed, since(world.socket)],
+    [[false], true, "aaaaaaaa-9"],
+  );
+  // It still does not get through: nobody waits.
+  world.socket.ends(1006);
+  world.pass(0);
+  assert.deepEqual(streams(world).slice(3), [false, true]);
+  world.socket.says(hello());
+  beats(610_000);
+  world.socket.says(hello());
+  assert.deepEqual([streams(world).slice(5), client.state], [[false], "open"]);
+  beats(610_000);
+  assert.equal(world.sockets.length, 6);
+});
+
+test("a stream is not asked, and lost by its silence", () => {
+  const { world, page } = start();
+  world.socket.ends(1006);
+  world.pass(0);
+  world.socket.says(hello());
+  world.pass(20_000);
+  page.events.check();
+  world.pass(4999);
+  assert.equal(world.sockets[1].isClosed, false);
+  world.pass(1);
+  assert.equal(world.sockets[1].isClosed, true);
+});
+
+test("where there are no streams a WebSocket is tried again", () => {
+  const world = new World();
+  const runtime = world.runtime();
+  const stream = () => {
+    throw new ReferenceError("EventSource is not defined");
+  };
+  world.runtime = () => ({ ...runtime, stream });
+  const { client } = start({ world });
+  world.socket.ends(1006);
+  world.pass(0);
+  assert.deepEqual([client.state, world.complaints], ["waiting", []]);
+  world.pass(world.untilNext);
+  assert.deepEqual(streams(world), [false, false]);
 });
 
 test("a page that goes away lets go, tries nothing, and joins again", () => {

@@ -277,6 +277,27 @@ test("reconnect in a tab that follows makes it lead", async () => {
   assert.deepEqual([browser.connections.length, world.socket.tab], [1, tabs[1]]);
 });
 
+test("a leader with a stream, which can't be asked, answers unless it is frozen", async () => {
+  const browser = new Browser();
+  const leader = browser.open();
+  await browser.pass(10);
+  const { world } = browser;
+  world.socket.ends(1006);
+  await browser.pass(10);
+  world.socket.says(hello());
+  world.socket.says(published(2));
+  const next = browser.open();
+  await browser.pass(10);
+  assert.deepEqual([world.sockets.length, world.socket.isStream, ...states(browser.tabs)], [2, true, "open", "open"]);
+  world.socket.says(published(3));
+  await browser.pass(10);
+  assert.deepEqual([leader.heard.length, next.heard], [2, ["aaaaaaaa-3"]]);
+  leader.freeze();
+  next.look();
+  await browser.pass(1500);
+  assert.equal(world.socket.tab, next);
+});
+
 test("close leaves no lock, channel or timer", async () => {
   for (const which of [0, 1]) {
     const { browser, world, tabs } = await start({}, {});

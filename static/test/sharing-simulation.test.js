@@ -53,6 +53,9 @@ async function simulate(seed) {
       () => !tab.isFrozen && tab.client.reconnect(),
       () => server.cut(),
       () => server.beat(),
+      () => {
+        server.takesSockets = !server.takesSockets;
+      },
     ]);
     event();
     await browser.pass(pick([0, 1, 5, 20, 100, 1000, 20_000]));
@@ -92,6 +95,8 @@ async function simulate(seed) {
 class Server {
   log = [];
   head = 0;
+  /** Whether WebSockets get through; streams do. */
+  takesSockets = true;
   #browser;
   #random;
 
@@ -128,6 +133,7 @@ class Server {
 
   #accept(socket) {
     if (socket.isClosed) return;
+    if (!socket.isStream && !this.takesSockets) return socket.ends(1006);
     const regions = socket.url.searchParams.get("regions")?.split(",");
     const since = socket.url.searchParams.get("since");
     const start = since === null ? this.head : Number(since.split("-")[1]);

@@ -30,6 +30,13 @@ export class World {
         this.sockets.push(socket);
         return socket;
       },
+      stream: (url) => {
+        const socket = new PaperSocket(url);
+        socket.isStream = true;
+        socket.send = undefined;
+        this.sockets.push(socket);
+        return socket;
+      },
       setTimeout: (callback, ms) => this.at(this.time + ms, callback),
       clearTimeout: (timer) => this.timers.delete(timer),
       now: () => this.time,
@@ -80,6 +87,7 @@ class PaperSocket {
   onclose = null;
   sent = [];
   isClosed = false;
+  isStream = false;
 
   constructor(url) {
     this.url = new URL(url);

@@ -150,6 +150,7 @@ class Tab {
         random: () => (world.random() + number / 1000) % 1,
         setTimeout: (callback, ms) => runtime.setTimeout(() => this.run(callback), ms),
         connect: (url) => this.#guard(runtime.connect(url)),
+        stream: (url) => this.#guard(runtime.stream(url)),
         locks: () => browser.locks(this),
         channel: (name) => browser.channel(this, name),
       },
@@ -169,7 +170,7 @@ class Tab {
   /** A frozen tab's socket is open, and nobody listens. What comes meanwhile is lost, and the socket with it. */
   #guard(socket) {
     const { says, ends, send } = socket;
-    socket.send = (text) => {
+    socket.send &&= (text) => {
       send.call(socket, text);
       const { answers, world, delay } = this.#browser;
       if (answers) world.at(world.time + delay(), () => socket.says({ type: "pong" }));

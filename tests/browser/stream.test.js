@@ -1,0 +1,139 @@
+// Where something on the way lets no WebSocket through, it goes on over server-sent events, as if nothing was.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { Chromium } from "./support/chromium.js";
+import { HttpProxy } from "./support/proxy.js";
+import { Server } from "./support/server.js";
+import { OPEN, RECORD } from "./support/sharing.js";
+import { page, Site } from "./support/site.js";
+import { eventually } from "./support/wait.js";
+
+let chromium;
+let context;
+let server;
+let proxy;
+let site;
+before(async () => {
+  chromium = await Chromium.start();
+});
+beforeEach(async () => {
+  context = await chromium.context();
+  await chromium.open(undefined, { context });
+  server = await Server.start("--heartbeat", "1s");
+  proxy = await HttpProxy.start(server);
+  site = await Site.start();
+  const script = (attributes = "") => page(`<script defer src="${proxy.origin}/notifier.js" ${attributes}></script>`);
+  site.pages = { "/": script(), "/us": script('data-regions="US"'), "/plain": page("") };
+});
+afterEach(async () => {
+  await chromium.send("Target.disposeBrowserContext", { browserContextId: context });
+  await site.close();
+  await proxy.close();
+  await server.close();
+});
+after(() => chromium?.close());
+
+async function open(path = "/") {
+  const tab = await chromium.open(`${site.origin}${path}`, { context, newWindow: false, before: RECORD });
+  await tab.until(OPEN, { within: 20_000 });
+  return tab;
+}
+
+for (const [upgrades, within] of [
+  ["refuse", 2000],
+  ["drop", 2000],
+  ["swallow", 17_000],
+]) {
+  test(`a proxy that does this to a WebSocket: ${upgrades}`, async () => {
+    proxy.upgrades = upgrades;
+    const from = performance.now();
+    const tab = await open("/us");
+    assert.ok(performance.now() - from < within, `${performance.now() - from} ms`);
+    await server.publish("over the stream");
+    await server.publish("not asked for", { region: "JP" });
+    await server.publish("so too", { region: "US" });
+    await tab.until("heard.length === 2");
+    assert.deepEqual(await tab.evaluate("heard"), ["over the stream", "so too"]);
+    assert.deepEqual([proxy.attempts, proxy.streams.length, tab.errors], [1, 1, []]);
+  });
+}
+
+test("a stream that is cut goes on from where it was, and nothing is lost or doubled", async () => {
+  const tab = await open();
+  for (let cut = 0; cut < 3; cut++) {
+    await server.publish(`before ${cut}`);
+    proxy.cut();
+    await server.publish(`after ${cut}`);
+    await tab.until(`heard.includes("after ${cut}")`, { within: 20_000 });
+  }
+  const expected = Array.from({ length: 3 }, (_, cut) => [`before ${cut}`, `after ${cut}`]).flat();
+  assert.deepEqual(await tab.evaluate("[heard, gaps]"), [expected, 0]);
+  for (const { url } of proxy.streams.slice(1)) assert.match(url.searchParams.get("since"), /^[0-9a-z]+-\d+$/);
+});
+
+test("a stream that a proxy answers with an error is opened again", async () => {
+  const tab = await open();
+  await server.kill();
+  await tab.until(`!(${OPEN})`);
+  await eventually(() => proxy.streams.length > 2, { what: "another attempt, answered with 502" });
+  await server.launch();
+  await server.publish("after");
+  await eventually(
+    async () => {
+      await tab.evaluate("dispatchEvent(new Event('online'))");
+      return tab.evaluate("heard.length === 1");
+    },
+    { what: "what was published" },
+  );
+});
+
+test("eight tabs have one stream, and the site's own requests still get through", async () => {
+  const tabs = [];
+  while (tabs.length < 8) tabs.push(await open());
+  assert.equal(proxy.streams.length, 1);
+  await server.publish("to all");
+  for (const tab of tabs) await tab.until("heard.length === 1");
+  // Browsers have six connections for a host that speaks HTTP/1.1.
+  for (const tab of tabs)
+    assert.equal(await tab.evaluate(`fetch("${proxy.origin}/notifications").then(({ ok }) => ok)`), true);
+
+  const [leader, ...others] = tabs;
+  await leader.close();
+  await eventually(() => proxy.standing.length === 1, { what: "the next stream" });
+  await server.publish("after");
+  for (const tab of others) {
+    await tab.until("heard.length === 2");
+    assert.deepEqual(await tab.evaluate("[heard, gaps]"), [["to all", "after"], 0]);
+  }
+});
+
+test("a leader with a stream that is frozen without a word is found out, at once by who looks", async () => {
+  const [leader, seen] = [await open(), await open()];
+  await seen.show();
+  await leader.evaluate(
+    "for (const type of ['freeze', 'resume']) addEventListener(type, (event) => event.stopImmediatePropagation(), true)",
+  );
+  await leader.freeze();
+  await server.publish("not heard of yet");
+  const from = performance.now();
+  await seen.evaluate("dispatchEvent(new Event('focus')); document.dispatchEvent(new Event('visibilitychange'))");
+  await seen.until("heard.includes('not heard of yet')");
+  assert.ok(performance.now() - from < 2500, `${performance.now() - from} ms`);
+  await leader.resume();
+  await eventually(() => proxy.standing.length === 1, { what: "one stream" });
+});
+
+test("on the next page a WebSocket is tried first, and taken where it opens", async () => {
+  const tab = await open();
+  await server.publish("over the stream");
+  await tab.until("heard.length === 1");
+  proxy.upgrades = "pass";
+  await tab.go(`${site.origin}/plain`);
+  await server.publish("in between");
+  await tab.go(`${site.origin}/`);
+  await tab.until(OPEN);
+  await tab.until("heard.length === 1");
+  assert.deepEqual(await tab.evaluate("heard"), ["in between"]);
+  assert.deepEqual([proxy.streams.length, proxy.standing.length, proxy.attempts], [1, 0, 2]);
+});
