@@ -18,9 +18,6 @@
 import { wait } from "./backoff.js";
 import { parse, reaction } from "./protocol.js";
 
-const PING = '{"type":"ping"}';
-const PONG = /** @type {Message} */ (parse('{"type":"pong"}'));
-
 /** How many heartbeats may be missed before a connection counts as lost. */
 const PATIENCE = 2.5;
 
@@ -60,7 +57,6 @@ export function connection({ url, onMessage, onState, runtime }) {
   let heardAt = 0;
   /** When this socket said hello; null until then. @type {number | null} */
   let openedAt = null;
-  let isProbed = false;
   let heartbeatMs = DEFAULT_HEARTBEAT_MS;
   /** @type {number | null} */
   let windowMs = null;
@@ -109,24 +105,10 @@ export function connection({ url, onMessage, onState, runtime }) {
         if (now >= notBefore) connect();
       } else if (isOverdue(now)) {
         reconnect();
-      } else if (state === "open" && now - heardAt > 1000 && socket?.send) {
-        socket.send(PING);
-        expect(Math.min(due, now + ANSWER_MS));
+      } else if (state === "open" && socket?.send && now - heardAt > 1000 && due > now + ANSWER_MS) {
+        socket.send('{"type":"ping"}');
+        expect(now + ANSWER_MS);
       }
-    },
-
-    /**
-     * Has the server show life, sooner than by its next heartbeat. One that is asked already is not asked again; one that
-     * can't be asked leaves it at what a page that is frozen can't do.
-     */
-    probe() {
-      if (isProbed) return;
-      isProbed = true;
-      if (socket?.send) return socket.send(PING);
-      runtime.setTimeout(() => {
-        isProbed = false;
-        onMessage(PONG);
-      }, 0);
     },
 
     /** Lets go, for now or for good. @param {"waiting" | "closed"} next */
@@ -147,7 +129,6 @@ export function connection({ url, onMessage, onState, runtime }) {
     const now = runtime.now();
     openedAt = null;
     afterMs = null;
-    isProbed = false;
     heardAt = now;
     if (now >= streamUntil) blocked = Math.min(blocked, 0);
     isStream = blocked % 2 === 1;
@@ -172,7 +153,6 @@ export function connection({ url, onMessage, onState, runtime }) {
     const message = parse(data);
     const now = runtime.now();
     heardAt = now;
-    isProbed = false;
     windowMs = message?.windowMs ?? windowMs;
     afterMs = message?.afterMs ?? afterMs;
     const isHello = message?.type === "hello";
@@ -191,6 +171,7 @@ export function connection({ url, onMessage, onState, runtime }) {
     if (message && socket === current) onMessage(message);
     if (isStream && now >= streamUntil && socket === current) {
       failed = 0;
+      cameAtOnce = false;
       connect();
     }
   }

@@ -19,8 +19,8 @@
  * @property {string} timestamp when it was published, RFC 3339
  *
  * @typedef {object} Message one shape for all types: what a type does not have is null
- * @property {"hello" | "heartbeat" | "new_trending" | "reconnect" | "pong"} type
- * @property {string} position how far the subscription has got with this; null in `reconnect` and `pong`
+ * @property {"hello" | "heartbeat" | "new_trending" | "reconnect"} type
+ * @property {string} position how far the subscription has got with this; null in `reconnect`
  * @property {Notification | null} notification
  * @property {boolean | null} recovered
  * @property {number} now the server's time, in milliseconds; NaN where it did not say
@@ -60,7 +60,7 @@ export function parse(data) {
   const given = isPublication ? fields.id : fields?.position;
   const position = isPosition(given) ? given : null;
   const moves = isPublication || type === "hello" || type === "heartbeat";
-  if (moves ? position === null : type !== "reconnect" && type !== "pong") return null;
+  if (moves ? position === null : type !== "reconnect") return null;
   return {
     type,
     position,

@@ -7,8 +7,8 @@
  * not only its own regions of it. Positions make every message safe: what a tab has had it drops, and it takes nothing
  * before a `hello` that starts no later than where it is itself.
  *
- * A browser may freeze a leader without telling it, and a frozen tab still answers on the channel. So a leader answers
- * only once the server has, and a tab that gets no answer takes its place.
+ * A browser may freeze a leader without telling it, and a frozen tab still hears what comes on the channel. So it answers
+ * by a timer only, which does not run there, and a tab that gets no answer takes its place.
  *
  * @typedef {import("./protocol.js").Message} Message
  * @typedef {import("./connection.js").State} State
@@ -40,11 +40,14 @@ const MAX_KEPT = 100;
 /** What the server takes in one address; more are asked for as all. */
 const MAX_REGIONS = 64;
 
-/** How long a leader may take to answer, and up to twice that. A tab that is seen goes first. */
-const ANSWER_MS = 750;
+/** How long a leader may take to answer: some browsers let timers of hidden tabs run once a second. */
+const ANSWER_MS = 1100;
 const HIDDEN_ANSWER_MS = 5000;
 
-/** How much later than it was due a leader may be: timers of hidden tabs run once a second. */
+/** Over how long tabs are spread that all wait for an answer. */
+const SPREAD_MS = 700;
+
+/** How much later than it was due a leader may be. */
 const LATE_MS = 2000;
 
 /**
@@ -90,8 +93,6 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
 
   /** The regions of each. @type {Map<string, string[]>} */
   const members = new Map();
-  /** Who waits for an answer, and from where on. @type {Map<string, string | null>} */
-  const asking = new Map();
   /** All publications after `start`. @type {Message[]} */
   const kept = [];
   /** @type {string | null} */
@@ -193,7 +194,6 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
     // The others tell in a moment what they ask for; until then it is what they had.
     members.clear();
     members.set("", subscribed).set(id, regions);
-    asking.clear();
     kept.length = 0;
     start = behind = null;
     server.start(waitsUntil);
@@ -239,17 +239,12 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
       clockMs = message.now - runtime.now();
       start = message.position;
       kept.length = 0;
-      asking.clear();
     }
     const { notification } = message;
     if (notification && !covers(subscribed, [notification.region])) return;
     if (notification && kept.push(message) > MAX_KEPT) start = /** @type {Message} */ (kept.shift()).position;
-    // The server has shown life: so may this.
-    const mustReconnect = asking.size && isShort();
-    if (!mustReconnect) for (const [to, since] of asking) answer(to, since);
     post([message]);
     onMessage(message);
-    if (mustReconnect && leads) server.reconnect();
   }
 
   /** A tab has come, or asks for something else, or only wants to see life. @param {Join} tab */
@@ -257,14 +252,13 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
     if (!leads) return;
     if (!members.has(from)) tabs?.watch(from, () => members.delete(from) && narrow());
     enroll(from, regions, since);
-    if (server.state === "open") {
-      asking.set(from, since);
-      server.probe();
-    } else {
-      // By a timer, which does not run in a frozen tab: it must not look alive.
-      runtime.setTimeout(() => leads && server.check(), 0);
-      post([]);
-    }
+    runtime.setTimeout(() => {
+      if (!leads) return;
+      server.check();
+      if (server.state !== "open") post([]);
+      else if (isShort()) server.reconnect();
+      else answer(from, since);
+    }, 0);
   }
 
   /** @param {string} tab @param {string[]} regions @param {string | null} since */
@@ -278,10 +272,9 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
   function answer(to, since) {
     const head = positions.since();
     const order = compare(since, head);
-    // It is ahead of what was only just asked for. Where that lasts, the history went back: then it will not wait, but
+    // It is ahead of what the server was only just asked for; or the history went back. It won't wait for an answer, but
     // lead, and ask the server itself.
     if (order > 0) return;
-    asking.delete(to);
     const isKnown = order <= 0;
     const recovered = since === null ? null : isKnown;
     const position = isKnown ? since : head;
@@ -317,6 +310,7 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
     if (leads) return;
     const now = runtime.now();
     const isOther = from !== leader;
+    if (isOther) isInStep = false;
     leader = from;
     waitsUntil = its === "waiting" ? due : 0;
     if (due > now) {
@@ -348,7 +342,7 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
     channel?.postMessage({ from: id, regions, since: positions.since(regions) });
     runtime.clearTimeout(timer);
     const patience = isVisible() ? ANSWER_MS : HIDDEN_ANSWER_MS;
-    timer = runtime.setTimeout(() => tabs?.seize(), patience * (1 + runtime.random()));
+    timer = runtime.setTimeout(() => tabs?.seize(), patience + SPREAD_MS * runtime.random());
   }
 
   /** @param {State} next */

@@ -99,7 +99,7 @@ test("what can't be read is nothing", () => {
     assert.equal(text(published(1, { id })), null, `${id}`);
     assert.equal(text(hello({ position: id })), null, `${id}`);
     assert.equal(text({ type: "heartbeat", position: id }), null, `${id}`);
-    assert.equal(text({ type: "pong", position: id }).position, null, `${id}`);
+    assert.equal(text({ type: "reconnect", position: id }).position, null, `${id}`);
   }
 });
 

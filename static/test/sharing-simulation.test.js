@@ -6,7 +6,7 @@ import test from "node:test";
 import { hello, published, seeded } from "./support.js";
 import { Browser } from "./tabs.js";
 
-const SEEDS = Number(process.env.SHARING_SEEDS ?? 150);
+const SEEDS = Number(process.env.SHARING_SEEDS ?? 300);
 const STEPS = 120;
 const REGIONS = ["US", "JP", "GB"];
 const EPOCH = "aaaaaaaa";
@@ -114,11 +114,11 @@ class Server {
   publish(region) {
     const entry = { offset: ++this.head, region };
     this.log.push(entry);
-    for (const socket of this.#browser.world.sockets) if (socket.accepts?.(entry)) this.#send(socket, entry);
+    for (const socket of this.#browser.connections) if (socket.accepts?.(entry)) this.#send(socket, entry);
   }
 
   beat() {
-    for (const socket of this.#browser.world.sockets) {
+    for (const socket of this.#browser.connections) {
       if (socket.accepts) this.#say(socket, { type: "heartbeat", position: `${EPOCH}-${this.head}` });
     }
   }

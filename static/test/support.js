@@ -62,7 +62,8 @@ export class World {
   pass(ms) {
     const until = this.time + ms;
     for (;;) {
-      const [next] = [...this.timers].filter(([, { at }]) => at <= until).sort(([, a], [, b]) => a.at - b.at);
+      let next;
+      for (const timer of this.timers) if (timer[1].at <= until && !(next?.[1].at <= timer[1].at)) next = timer;
       if (!next) break;
       this.timers.delete(next[0]);
       this.time = Math.max(this.time, next[1].at);

@@ -223,5 +223,5 @@ class Tab {
 
 /** What promises have set off gets done. */
 export async function settle() {
-  for (let turn = 0; turn < 20; turn++) await null;
+  for (let turn = 0; turn < 8; turn++) await null;
 }
