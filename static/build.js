@@ -15,10 +15,42 @@ const styles = {
   setup({ onLoad }) {
     onLoad({ filter: /src\/style\.js$/ }, async () => {
       const { code } = await transform(style, { loader: "css", minify: true });
-      return { contents: `export const style = ${JSON.stringify(code.trim())};` };
+      return { contents: `export const style = ${JSON.stringify(code.trim().replaceAll(", ", ","))};` };
     });
   },
 };
+
+/**
+ * Properties that go from module to module and no further: not options, events, methods of the class, or what goes over
+ * the wire, into the storage or to another tab, whose script may be another build.
+ */
+const INTERNAL = [
+  "advance",
+  "atLeastMs",
+  "atOnce",
+  "comesBack",
+  "element",
+  "failed",
+  "headline",
+  "isFirst",
+  "isNew",
+  "isVisible",
+  "languages",
+  "lifeMs",
+  "notifications",
+  "onDeposed",
+  "onElected",
+  "onMessage",
+  "onPresent",
+  "onShow",
+  "onState",
+  "positions",
+  "restart",
+  "seize",
+  "shares",
+  "startedAt",
+  "unshown",
+];
 
 for (const [source, format, file] of [
   ["iife.js", "iife", "notifier.js"],
@@ -40,7 +72,7 @@ for (const [source, format, file] of [
     module: format === "esm",
     ecma: 2020,
     compress: { passes: 4 },
-    mangle: { toplevel: true },
+    mangle: { toplevel: true, properties: { regex: new RegExp(`^(${INTERNAL.join("|")})$`) } },
     format: { comments: false },
   });
   const content = `${code}\n`;

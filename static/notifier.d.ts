@@ -29,7 +29,10 @@ export interface Options {
   regions?: string[];
   /** The position that the page was made at: what came later is caught up with. */
   since?: string | null;
-  /** `"none"`: nothing outlives the page. Default `"local"`: localStorage. */
+  /**
+   * `"none"`: nothing outlives the page, and it has a connection of its own. Default `"local"`: localStorage, and one
+   * connection for all tabs of the browser.
+   */
   storage?: "local" | "none";
   /** In seconds; what is older goes to the history, not to a toast. Default 900. */
   maxAge?: number;
@@ -72,7 +75,7 @@ export interface Socket {
 }
 
 export interface NotifierEventMap {
-  /** Something was published. `preventDefault()` keeps the toast away. */
+  /** Something was published: every tab is told, and one shows it. `preventDefault()` keeps the toast away. */
   notification: CustomEvent<Notification>;
   statechange: CustomEvent<{ state: State }>;
   /** Something may have been missed: fetch anew what the page shows. */
@@ -91,7 +94,7 @@ export class VideoNotifier extends EventTarget {
   readonly position: string | null;
   /** What was received on this page, newest first. */
   readonly history: Notification[];
-  /** Whether toasts are kept away; it is kept for later visits. */
+  /** Whether toasts are kept away, in all tabs; it is kept for later visits. */
   muted: boolean;
 
   /** For good: no timer, no listener and no element is left. */

@@ -8,19 +8,20 @@
  * @typedef {import("./runtime.js").Runtime} Runtime
  *
  * @typedef {object} Options
- * @property {string[]} [regions] none means all
- * @property {string | null} [since] the position that the page was made at
- * @property {"local" | "none"} [storage] "none": nothing outlives the page
+ * @property {string[] | undefined} [regions] none means all
+ * @property {string | null | undefined} [since] the position that the page was made at
+ * @property {"local" | "none" | undefined} [storage] "none": nothing outlives the page
  * @property {number} [maxAge] in seconds; what is older goes to the list, not to a toast
  *
  * @typedef {object} Page what the client must know of the page that it is in
- * @property {() => boolean} isVisible
+ * @property {() => number} attention how much the reader sees of it: 0 for nothing, and more for more
  * @property {(events: PageEvents) => () => void} watch answers with how to stop
  *
  * @typedef {object} PageEvents
  * @property {() => void} check it may be worth a look at the connection
  * @property {() => void} leave the page goes to where it can't hold a connection
  * @property {() => void} join it is back
+ * @property {() => void} store another tab has stored something
  *
  * @typedef {object} Toasts
  * @property {(notification: Notification) => void} show
@@ -51,8 +52,8 @@ export class Client extends EventTarget {
   /** @type {string[]} */
   #regions;
   #maxAgeMs;
-  /** @type {Surroundings} */
-  #surroundings;
+  #toasts;
+  #runtime;
   /** @type {ReturnType<typeof positions>} */
   #positions;
   /** @type {ReturnType<typeof sharedConnection>} */
@@ -64,11 +65,12 @@ export class Client extends EventTarget {
   #mutedSlot;
   /** Newest first. @type {Notification[]} */
   #history = [];
+  /** What the page itself has kept from being shown, by id. @type {Set<string>} */
+  #prevented = new Set();
   /** How far the server's clock is ahead of this one. */
   #clockMs = 0;
   #closed = false;
-  /** @type {() => void} */
-  #unwatch = () => {};
+  #unwatch;
 
   /**
    * @param {URL} url of the server's `/ws`
@@ -77,40 +79,42 @@ export class Client extends EventTarget {
    */
   constructor(url, options, surroundings) {
     super();
-    const { page, runtime } = surroundings;
+    const { page, toasts, runtime } = surroundings;
+    const attention = page?.attention ?? (() => 1);
     this.#regions = clean(options.regions ?? []);
-    this.#maxAgeMs = 1000 * (options.maxAge ?? DEFAULT_MAX_AGE_S);
-    this.#surroundings = surroundings;
+    this.#maxAgeMs = 1000 * (Number(options.maxAge) >= 0 ? Number(options.maxAge) : DEFAULT_MAX_AGE_S);
+    this.#toasts = toasts;
+    this.#runtime = runtime;
 
     const storage = options.storage === "none" ? () => null : runtime.storage;
     this.#mutedSlot = slot(storage, "muted");
     this.#positions = positions(slot(storage, url.host + url.pathname), this.#regions);
-    const since = options.since;
-    if (since && isPosition(since)) this.#positions.advance(since);
+    if (isPosition(options.since)) this.#positions.advance(options.since);
 
-    const isVisible = () => page?.isVisible() ?? true;
-    this.#refetch = refetches({ isVisible, runtime });
+    this.#refetch = refetches({ isVisible: () => attention() > 0, runtime });
     this.#connection = sharedConnection({
       url,
       regions: this.#regions,
       positions: this.#positions,
       shares: page !== null && options.storage !== "none",
-      isVisible,
+      unshown: slot(storage, `unshown:${url.host}${url.pathname}`),
+      attention: () => (toasts ? attention() : 0),
       onMessage: (message) => this.#receive(message),
+      onShow: (notification) => this.#show(notification),
       onState: (state) => this.#dispatch("statechange", { state }),
       runtime,
     });
-    if (page) {
-      this.#unwatch = page.watch({
-        check: () => {
-          this.#connection.check();
-          this.#refetch.check();
-        },
-        leave: () => this.#connection.leave(),
-        join: () => this.#connection.join(),
-      });
-    }
-    this.#connection.join();
+    const { check, leave, join } = this.#connection;
+    this.#unwatch = page?.watch({
+      check: () => {
+        check();
+        this.#refetch.check();
+      },
+      leave,
+      join,
+      store: () => this.muted && this.#toasts?.clear(),
+    });
+    join();
   }
 
   /** `connecting`, `open`, `waiting` for the next attempt, or `closed`. */
@@ -135,7 +139,7 @@ export class Client extends EventTarget {
 
   set muted(muted) {
     this.#mutedSlot.set(Boolean(muted));
-    if (muted) this.#surroundings.toasts?.clear();
+    if (muted) this.#toasts?.clear();
   }
 
   /** Asks for other regions from now on; none means all. @param {string[]} regions */
@@ -165,16 +169,16 @@ export class Client extends EventTarget {
   /** For good. Nothing is left: no timer, no listener, no element. */
   close() {
     this.#closed = true;
-    this.#unwatch();
+    this.#unwatch?.();
     this.#refetch.close();
-    this.#surroundings.toasts?.close();
+    this.#toasts?.close();
     this.#connection.close();
   }
 
   /** @param {Message} message */
-  #receive({ type, position, recovered, now, spreadMs, notification }) {
+  #receive({ type, position, recovered, clockMs, spreadMs, notification }) {
     this.#spreadMs = spreadMs ?? this.#spreadMs;
-    if (type === "hello") this.#clockMs = now - this.#surroundings.runtime.now() || 0;
+    if (type === "hello") this.#clockMs = clockMs || 0;
     if (recovered === false) {
       this.#positions.restart(position);
       this.#dispatch("gap", { position });
@@ -186,13 +190,21 @@ export class Client extends EventTarget {
 
   /** @param {Notification} notification */
   #notify(notification) {
+    const { id, timestamp } = notification;
+    if (this.#history.some((each) => each.id === id && each.timestamp === timestamp)) return;
     this.#history.unshift(notification);
     this.#history.length = Math.min(this.#history.length, MAX_HISTORY);
-    const wanted = this.#dispatch("notification", notification, true);
-    const age = this.#surroundings.runtime.now() + this.#clockMs - Date.parse(notification.timestamp);
+    if (!this.#dispatch("notification", notification, true)) this.#prevented.add(id);
+  }
+
+  /** This is the one tab to show it. It may have come before this page did. @param {Notification} notification */
+  #show(notification) {
+    const { id, timestamp } = notification;
+    this.#notify(notification);
+    const age = this.#runtime.now() + this.#clockMs - Date.parse(timestamp);
     // One whose time can't be read has no age, and counts as new.
-    if (wanted && !this.#closed && !this.muted && !(age > this.#maxAgeMs))
-      this.#surroundings.toasts?.show(notification);
+    const isOld = age > this.#maxAgeMs;
+    if (!this.#closed && !this.muted && !isOld && !this.#prevented.has(id)) this.#toasts?.show(notification);
   }
 
   /** @param {string} type @param {unknown} detail @returns {boolean} whether nobody prevented it */

@@ -150,8 +150,8 @@ export function connection({ url, onMessage, onState, runtime }) {
 
   /** @param {unknown} data */
   function hear(data) {
-    const message = parse(data);
     const now = runtime.now();
+    const message = parse(data, now);
     heardAt = now;
     windowMs = message?.windowMs ?? windowMs;
     afterMs = message?.afterMs ?? afterMs;
@@ -183,7 +183,7 @@ export function connection({ url, onMessage, onState, runtime }) {
     drop();
     const { comesBack, atLeastMs, atOnce } = reaction(code);
     if (!comesBack) {
-      runtime.complain(`the server refused the connection for good: ${code} ${reason}`);
+      runtime.complain(`refused for good: ${code} ${reason}`);
       enter("closed");
       return;
     }

@@ -10,11 +10,10 @@
  * @param {string} parts.name
  * @param {string} parts.id of this tab
  * @param {() => void} parts.onPresent others can see by now that this tab is there
- * @param {() => void} parts.onElected
+ * @param {() => void} parts.onElected also where the page may have no locks: then each tab leads itself
  * @param {() => void} parts.onDeposed another tab has taken the lock
- * @param {() => void} parts.onUnavailable this page may have no locks
  */
-export function election({ locks, name, id, onPresent, onElected, onDeposed, onUnavailable }) {
+export function election({ locks, name, id, onPresent, onElected, onDeposed }) {
   const end = new AbortController();
   const { signal } = end;
   /** What the lock was given for last. A tab may seize it just as its turn comes, and depose itself. */
@@ -46,7 +45,7 @@ export function election({ locks, name, id, onPresent, onElected, onDeposed, onU
       onElected();
     }).catch((error) => {
       if (signal.aborted) return;
-      if (error.name !== "AbortError") return onUnavailable();
+      if (error.name !== "AbortError") return onElected();
       if (term === mine) onDeposed();
       // One that had seized it still stands where it stood before.
       if (!options.steal) stand();

@@ -12,7 +12,7 @@ export function eventStream(url) {
   const address = new URL(url);
   address.protocol = address.protocol.replace("ws", "http");
   address.pathname = address.pathname.replace(/[^/]*$/, "events");
-  const stream = Object.assign(new EventSource(address), { onclose: /** @type {any} */ (null) });
+  const stream = /** @type {any} */ (new EventSource(address));
   stream.onerror = () => stream.onclose?.({ code: 1006 });
   return stream;
 }

@@ -8,15 +8,19 @@
 export function lifecycle(window) {
   const { document } = window;
   return {
-    isVisible: () => !document.hidden,
-    watch({ check, leave, join }) {
+    // A video in full screen hides what is on the page, or what is shown over it takes no clicks.
+    attention: () => (document.hidden || document.fullscreenElement ? 0 : document.hasFocus() ? 2 : 1),
+    watch({ check, leave, join, store }) {
       const end = new AbortController();
       const on = (/** @type {EventTarget} */ target, /** @type {string} */ event, /** @type {() => void} */ listener) =>
         target.addEventListener(event, listener, { signal: end.signal });
       on(window, "pagehide", leave);
       on(window, "pageshow", join);
       on(window, "online", check);
-      on(document, "visibilitychange", () => document.hidden || check());
+      on(window, "focus", check);
+      on(window, "storage", store);
+      on(document, "visibilitychange", check);
+      on(document, "fullscreenchange", check);
       // Of the document, not of the window.
       on(document, "freeze", leave);
       on(document, "resume", join);

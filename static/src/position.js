@@ -15,7 +15,7 @@ const ALL = "*";
 
 const PATTERN = /^([0-9a-z]{1,32})-(0|[1-9]\d{0,18})$/;
 
-/** @param {unknown} text */
+/** @param {unknown} text @returns {text is string} */
 export function isPosition(text) {
   return typeof text === "string" && PATTERN.test(text);
 }
@@ -50,7 +50,10 @@ export function positions(slot, asked) {
     since,
 
     /** Whether it comes for the first time. @param {{ id: string, region: string }} notification */
-    isNew: ({ id, region }) => !(compare(id, of(region)) <= 0),
+    isNew: (notification) => isAfter(notification, known),
+
+    /** Whether it comes for the first time to any tab. @param {{ id: string, region: string }} notification */
+    isFirst: (notification) => isAfter(notification, stored(slot)),
 
     advance,
 
@@ -72,7 +75,12 @@ export function positions(slot, asked) {
   /** Where to go on: the oldest of what is asked for; null where nothing is known. @returns {string | null} */
   function since(regions = asked) {
     const names = regions.length ? regions : [...known.keys()];
-    return names.map(of).filter(isPosition).sort(compare)[0] ?? null;
+    return (
+      names
+        .map((name) => of(name, known))
+        .filter(isPosition)
+        .sort(compare)[0] ?? null
+    );
   }
 
   /** Everything that was asked for has been received up to here. @param {string} position */
@@ -84,11 +92,16 @@ export function positions(slot, asked) {
     for (const [region, mine] of known) joined.set(region, later(joined.get(region), mine));
     slot.set(Object.fromEntries(joined));
   }
+}
 
-  /** @param {string} region */
-  function of(region) {
-    return later(known.get(region), known.get(ALL));
-  }
+/** @param {string} region @param {Map<string, string>} positions */
+function of(region, positions) {
+  return later(positions.get(region), positions.get(ALL));
+}
+
+/** @param {{ id: string, region: string }} notification @param {Map<string, string>} positions */
+function isAfter({ id, region }, positions) {
+  return !(compare(id, of(region, positions)) <= 0);
 }
 
 /** @param {unknown} position @returns {string[]} */

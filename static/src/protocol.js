@@ -23,7 +23,7 @@
  * @property {string} position how far the subscription has got with this; null in `reconnect`
  * @property {Notification | null} notification
  * @property {boolean | null} recovered
- * @property {number} now the server's time, in milliseconds; NaN where it did not say
+ * @property {number} clockMs how far the server's clock is ahead of this one; NaN where it did not say
  * @property {number | null} heartbeatMs
  * @property {number | null} spreadMs over how long pages should spread their own requests to the site
  * @property {number | null} windowMs likewise their attempts to connect again
@@ -45,9 +45,10 @@ const MAX_HEARTBEAT_MS = 24 * 3_600_000;
 
 /**
  * @param {unknown} data what a socket delivered
+ * @param {number} at when it did
  * @returns {Message | null}
  */
-export function parse(data) {
+export function parse(data, at) {
   if (typeof data !== "string" || data.length > MAX_LENGTH) return null;
   let fields;
   try {
@@ -56,17 +57,17 @@ export function parse(data) {
     return null;
   }
   const { type, recovered, now, heartbeat_ms, spread_ms, reconnect_window_ms, after_ms } = fields ?? {};
-  const isPublication = type === "new_trending";
-  const given = isPublication ? fields.id : fields?.position;
+  const publication = type === "new_trending" ? notification(fields) : null;
+  const given = publication ? publication.id : fields?.position;
   const position = isPosition(given) ? given : null;
-  const moves = isPublication || type === "hello" || type === "heartbeat";
+  const moves = publication || type === "hello" || type === "heartbeat";
   if (moves ? position === null : type !== "reconnect") return null;
   return {
     type,
-    position,
-    notification: isPublication ? notification(fields) : null,
+    position: /** @type {string} */ (position),
+    notification: publication,
     recovered: typeof recovered === "boolean" ? recovered : null,
-    now: typeof now === "string" ? Date.parse(now) : Number.NaN,
+    clockMs: Date.parse(`${now}`) - at,
     heartbeatMs: milliseconds(heartbeat_ms, MAX_HEARTBEAT_MS) || null,
     spreadMs: milliseconds(spread_ms, MAX_WAIT_MS),
     windowMs: milliseconds(reconnect_window_ms, MAX_WAIT_MS),
@@ -92,9 +93,12 @@ export function reaction(code) {
 /**
  * The server has checked all of it when it was posted; a page must not depend on that.
  *
- * @param {any} fields @returns {Notification}
+ * @param {any} fields
+ * @returns {Notification | null}
  */
-function notification({ id, region, count, videos, timestamp }) {
+export function notification(fields) {
+  const { id, region, count, videos, timestamp } = fields ?? {};
+  if (!isPosition(id)) return null;
   const list = (Array.isArray(videos) ? videos : []).slice(0, MAX_VIDEOS).filter(isVideo);
   return {
     id,

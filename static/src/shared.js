@@ -11,12 +11,17 @@
  * by a timer only, which does not run there, and a tab that gets no answer takes its place.
  *
  * @typedef {import("./protocol.js").Message} Message
+ * @typedef {import("./protocol.js").Notification} Notification
  * @typedef {import("./connection.js").State} State
  *
- * @typedef {object} Join what a tab says when it comes, and when the leader is to show life
+ * Each publication is shown in one tab, and the leader says in which: the one that is looked at. What comes while none is
+ * waits in the storage, for the first.
+ *
+ * @typedef {object} Join what a tab says when it comes, when anything about it has changed, and to see the leader live
  * @property {string} from
  * @property {string[]} regions
  * @property {string | null} since
+ * @property {number} attention how much the reader sees of it: 0 for nothing, and more for more
  *
  * @typedef {object} Post what a leader says
  * @property {string} from
@@ -25,17 +30,23 @@
  * @property {string[]} regions what the messages are of
  * @property {Message[]} messages
  * @property {string} [to] for this tab only
+ * @property {Notification} [show] to be shown now
+ * @property {string} [shownBy] by this tab
  */
 
 import { connection } from "./connection.js";
 import { election } from "./election.js";
 import { compare } from "./position.js";
+import { notification as readNotification } from "./protocol.js";
 
 /** Tabs whose scripts share in another way must not meet: what changes here needs another number. */
 const PROTOCOL = "video-notifier/1 ";
 
 /** How many publications the leader keeps for tabs that come later or fell behind. */
 const MAX_KEPT = 100;
+
+/** How many may wait to be shown. */
+const MAX_UNSHOWN = 20;
 
 /** What the server takes in one address; more are asked for as all. */
 const MAX_REGIONS = 64;
@@ -56,18 +67,30 @@ const LATE_MS = 2000;
  * @param {string[]} parts.regions none means all
  * @param {ReturnType<typeof import("./position.js").positions>} parts.positions
  * @param {boolean} parts.shares
- * @param {() => boolean} parts.isVisible
+ * @param {import("./position.js").Slot} parts.unshown where that waits which no tab has shown yet
+ * @param {() => number} parts.attention
  * @param {(message: Message) => void} parts.onMessage also of regions that only other tabs ask for
+ * @param {(notification: Notification) => void} parts.onShow
  * @param {(state: State) => void} parts.onState
  * @param {import("./runtime.js").Runtime} parts.runtime
  */
-export function sharedConnection({ url, regions, positions, shares, isVisible, onMessage, onState, runtime }) {
+export function sharedConnection({
+  url,
+  regions,
+  positions,
+  shares,
+  unshown,
+  attention,
+  onMessage,
+  onShow,
+  onState,
+  runtime,
+}) {
   const name = PROTOCOL + url;
   const server = connection({ url: address, onMessage: pass, onState: changed, runtime });
 
   /** @type {State} */
   let state = "waiting";
-  let isHere = false;
   let leads = false;
   /** Drawn anew each time that the page comes. */
   let id = "";
@@ -91,7 +114,7 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
 
   // What the leader knows of the others:
 
-  /** The regions of each. @type {Map<string, string[]>} */
+  /** In the order of who came or changed last. @type {Map<string, Pick<Join, "regions" | "attention">>} */
   const members = new Map();
   /** All publications after `start`. @type {Message[]} */
   const kept = [];
@@ -101,7 +124,6 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
   let behind = null;
   /** The latest. @type {Message | null} */
   let hello = null;
-  let clockMs = 0;
 
   return {
     get state() {
@@ -110,12 +132,12 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
 
     /** The page is here, for the first time or again. */
     join() {
-      if (!isHere && state !== "closed") open();
+      if (!leads && !tabs && state !== "closed") open();
     },
 
     /** The page goes to where it can't hold a connection. */
     leave() {
-      if (isHere) end("waiting");
+      if (state !== "closed") end("waiting");
     },
 
     /** For good, or until somebody calls `reconnect`. */
@@ -130,20 +152,25 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
       else tabs?.seize();
     },
 
-    /** Something has happened that makes it worth a look. */
+    /** Something has happened that makes it worth a look, or the reader looks elsewhere. */
     check() {
-      if (leads) server.check();
-      else if (isHere) ask();
+      if (leads) {
+        enroll(join());
+        show();
+        server.check();
+      } else if (tabs) {
+        ask();
+      }
     },
 
     /** @param {string[]} wanted from now on */
     setRegions(wanted) {
       regions = wanted;
       if (leads) {
-        enroll(id, regions, positions.since(regions));
+        enroll(join());
         if (server.state !== "open") server.check();
         else if (isShort()) server.reconnect();
-      } else if (isHere) {
+      } else if (tabs) {
         isInStep = false;
         ask();
         enter("connecting");
@@ -152,26 +179,22 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
   };
 
   function open() {
-    isHere = true;
     id = `${runtime.random()}`;
     subscribed = regions;
-    leader = "";
     isInStep = false;
+    if (!shares) return lead();
     try {
-      const locks = shares && runtime.locks();
-      if (!locks) return lead();
       channel = runtime.channel(name);
       channel.onmessage = ({ data }) => ("messages" in data ? follow(data) : admit(data));
-      tabs = election({ locks, name, id, onPresent: ask, onElected: lead, onDeposed: yieldLead, onUnavailable: alone });
+      tabs = election({ locks: runtime.locks(), name, id, onPresent: ask, onElected: lead, onDeposed: yieldLead });
       enter("connecting");
     } catch {
-      alone();
+      lead();
     }
   }
 
   /** @param {"waiting" | "closed"} next */
   function end(next) {
-    isHere = false;
     leads = false;
     tabs?.end();
     tabs = null;
@@ -182,27 +205,22 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
     enter(next);
   }
 
-  function alone() {
-    channel?.close();
-    channel = null;
-    if (!leads) lead();
-  }
-
   function lead() {
     leads = true;
     runtime.clearTimeout(timer);
     // The others tell in a moment what they ask for; until then it is what they had.
     members.clear();
-    members.set("", subscribed).set(id, regions);
+    members.set("", { regions: subscribed, attention: 0 });
     kept.length = 0;
     start = behind = null;
+    enroll(join());
     server.start(waitsUntil);
     post([]);
+    show();
   }
 
   function yieldLead() {
     leads = false;
-    leader = "";
     isInStep = false;
     server.stop("waiting");
     ask();
@@ -236,34 +254,61 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
       if (isShort()) return server.reconnect();
       behind = null;
       hello = message;
-      clockMs = message.now - runtime.now();
       start = message.position;
       kept.length = 0;
     }
     const { notification } = message;
     if (notification && !covers(subscribed, [notification.region])) return;
     if (notification && kept.push(message) > MAX_KEPT) start = /** @type {Message} */ (kept.shift()).position;
+    const isFirst = notification && positions.isFirst(notification);
     post([message]);
     onMessage(message);
+    show(isFirst ? [notification] : []);
+  }
+
+  /** What waits is shown where anybody looks. @param {Notification[]} [more] */
+  function show(more = []) {
+    const waiting = [unshown.get(), more]
+      .flat()
+      .map(readNotification)
+      .filter((each) => each !== null);
+    if (waiting.length) unshown.set(waiting.filter((each) => !viewer(each)).slice(-MAX_UNSHOWN));
+    for (const notification of waiting) {
+      const shownBy = viewer(notification);
+      if (shownBy) post([], { show: notification, shownBy });
+      if (shownBy === id) onShow(notification);
+    }
+  }
+
+  /** The tab that is looked at most, and was last. @param {Notification} notification */
+  function viewer({ region }) {
+    let [best, most] = ["", 1];
+    for (const [tab, { regions, attention }] of members) {
+      if (attention >= most && covers(regions, [region])) [best, most] = [tab, attention];
+    }
+    return best;
   }
 
   /** A tab has come, or asks for something else, or only wants to see life. @param {Join} tab */
-  function admit({ from, regions, since }) {
+  function admit(tab) {
     if (!leads) return;
+    const { from, since } = tab;
     if (!members.has(from)) tabs?.watch(from, () => members.delete(from) && narrow());
-    enroll(from, regions, since);
+    enroll(tab);
     runtime.setTimeout(() => {
       if (!leads) return;
       server.check();
       if (server.state !== "open") post([]);
       else if (isShort()) server.reconnect();
       else answer(from, since);
+      show();
     }, 0);
   }
 
-  /** @param {string} tab @param {string[]} regions @param {string | null} since */
-  function enroll(tab, regions, since) {
-    members.set(tab, regions);
+  /** @param {Join} tab */
+  function enroll({ from, regions, since, attention }) {
+    members.delete(from);
+    members.set(from, { regions, attention });
     if (precedes(since, start)) behind = precedes(behind, since) ? behind : since;
     narrow();
   }
@@ -278,14 +323,14 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
     const isKnown = order <= 0;
     const recovered = since === null ? null : isKnown;
     const position = isKnown ? since : head;
-    const first = /** @type {Message} */ ({ ...hello, position, recovered, now: runtime.now() + clockMs });
-    post([first, ...kept.filter((message) => compare(since, message.position) < 0)], to);
+    const first = /** @type {Message} */ ({ ...hello, position, recovered });
+    post([first, ...kept.filter((message) => compare(since, message.position) < 0)], { to });
   }
 
-  /** @param {Message[]} messages @param {string} [to] */
-  function post(messages, to) {
+  /** @param {Message[]} messages @param {Pick<Post, "to" | "show" | "shownBy">} [more] */
+  function post(messages, more) {
     const { state, due } = server;
-    if (leads) channel?.postMessage({ from: id, state, due, regions: subscribed, messages, to });
+    if (leads) channel?.postMessage({ from: id, state, due, regions: subscribed, messages, ...more });
   }
 
   /** What nobody asks for any more is dropped from here on: who asks for it again has not missed it unknowingly. */
@@ -300,13 +345,13 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
   }
 
   function union() {
-    const lists = [...members.values()];
+    const lists = [...members.values()].map(({ regions }) => regions);
     const all = [...new Set(lists.flat())];
     return all.length > MAX_REGIONS || lists.some((list) => list.length === 0) ? [] : all;
   }
 
   /** From the leader. @param {Post} post */
-  function follow({ from, state: its, due, regions: theirs, messages, to }) {
+  function follow({ from, state: its, due, regions: theirs, messages, to, show, shownBy }) {
     if (leads) return;
     const now = runtime.now();
     const isOther = from !== leader;
@@ -319,12 +364,13 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
     }
     for (const message of !to || to === id ? messages : []) {
       if (message.type === "hello") isInStep = covers(theirs, regions) && isInTime(message);
-      if (!isInStep || !isHere) break;
+      if (!isInStep || !tabs) break;
       subscribed = theirs;
       positions.ask(theirs);
       onMessage(message);
     }
-    if (!isHere) return;
+    if (show && shownBy === id) onShow(show);
+    if (!tabs) return;
     // A leader must know of this tab, and of where it is.
     if (isOther ? to !== id : !isInStep && now - askedAt > 1000) ask();
     enter(its === "open" && !isInStep ? "connecting" : its);
@@ -339,10 +385,15 @@ export function sharedConnection({ url, regions, positions, shares, isVisible, o
   /** The leader is to know of this tab, and to show life. */
   function ask() {
     askedAt = runtime.now();
-    channel?.postMessage({ from: id, regions, since: positions.since(regions) });
+    channel?.postMessage(join());
     runtime.clearTimeout(timer);
-    const patience = isVisible() ? ANSWER_MS : HIDDEN_ANSWER_MS;
+    const patience = attention() > 0 ? ANSWER_MS : HIDDEN_ANSWER_MS;
     timer = runtime.setTimeout(() => tabs?.seize(), patience + SPREAD_MS * runtime.random());
+  }
+
+  /** @returns {Join} */
+  function join() {
+    return { from: id, regions, since: positions.since(regions), attention: attention() };
   }
 
   /** @param {State} next */

@@ -11,9 +11,9 @@ export const style = `
   color-scheme: light dark;
   position: fixed;
   z-index: var(--vn-z-index, 2147483000);
-  inset-block-end: max(var(--vn-inset, 16px), env(safe-area-inset-bottom));
+  bottom: max(var(--vn-inset, 16px), env(safe-area-inset-bottom));
   inset-inline-end: max(var(--vn-inset, 16px), env(safe-area-inset-right));
-  inline-size: min(var(--vn-width, 380px), 100% - 2 * var(--vn-inset, 16px));
+  width: min(var(--vn-width, 380px), 100% - 2 * var(--vn-inset, 16px));
   pointer-events: none;
   font: var(--vn-font, 400 .9375rem/1.4 system-ui, sans-serif);
 }
@@ -23,12 +23,11 @@ export const style = `
 .stack {
   display: grid;
   gap: 10px;
-  max-block-size: 100vh;
+  max-height: 100vh;
   /* What scrolls also clips: room for the shadows. */
   padding: 32px;
   margin: -32px;
   overflow: auto;
-  overscroll-behavior: contain;
 }
 [hidden] { display: none }
 .vw-toast {
@@ -39,30 +38,30 @@ export const style = `
   padding: 14px;
   color: var(--vn-color, CanvasText);
   background: var(--vn-background, Canvas);
-  border: 1px solid var(--vn-border, rgb(128 128 128 / .4));
+  border: 1px solid var(--vn-border, #80808066);
   border-inline-start: 4px solid var(--vn-accent, #d81b60);
   border-radius: var(--vn-radius, 12px);
-  box-shadow: var(--vn-shadow, 0 8px 28px rgb(0 0 0 / .25));
-  animation: in .25s ease-out;
+  box-shadow: var(--vn-shadow, 0 8px 28px #00000040);
 }
-.content, .list { display: grid; gap: 10px; min-inline-size: 0; overflow-wrap: anywhere; list-style: none }
+.content, .list { display: grid; gap: 10px; min-width: 0; overflow-wrap: anywhere; list-style: none }
 .headline { font: inherit; font-weight: 650 }
 .item { display: flex; gap: 10px; align-items: center }
-.thumb { flex: none; inline-size: 64px; block-size: 36px; object-fit: cover; border-radius: 6px }
+.thumb { flex: none; width: 64px; height: 36px; object-fit: cover; border-radius: 6px }
 .title { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden }
 .more { opacity: .8 }
 .close {
   align-self: start;
-  inline-size: 32px;
-  block-size: 32px;
-  font: 1.25rem/1 system-ui, sans-serif;
+  width: 32px;
+  height: 32px;
+  font: inherit;
+  font-size: 1.25rem;
   background: none;
   border: 0;
   border-radius: 8px;
   cursor: pointer;
 }
-.close:hover { background: rgb(128 128 128 / .2) }
-:focus-visible { outline: 2px solid var(--vn-focus, currentColor); outline-offset: 2px; border-radius: 4px }
+.close:hover { background: #80808033 }
+:focus-visible { outline: 2px solid var(--vn-focus, currentColor); outline-offset: 2px }
 @keyframes in { from { opacity: 0; transform: translateY(12px) } }
-@media (prefers-reduced-motion: reduce) { .vw-toast { animation: none } }
+@media (prefers-reduced-motion: no-preference) { .vw-toast { animation: in .25s } }
 `;

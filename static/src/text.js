@@ -3,10 +3,10 @@
  * numbers, lists, and the names of regions.
  *
  * @typedef {object} Catalogue one language; `{count}` and so on stand for what is put in
- * @property {Record<string, string>} videos by plural form, for one region
- * @property {Record<string, string>} videosOf no region known
- * @property {Record<string, string>} more what the list leaves out
- * @property {Record<string, string>} regions too many to name
+ * @property {Record<string, string>} videos by plural form
+ * @property {string} where the same, in a region or several
+ * @property {string} regions too many to name
+ * @property {string} more what the list leaves out
  * @property {string} label of the place where toasts are
  * @property {string} close
  */
@@ -14,10 +14,10 @@
 /** By language, in ISO 639. @type {Record<string, Catalogue>} */
 export const catalogues = {
   en: {
-    videos: { one: "{count} new trending video in {region}", other: "{count} new trending videos in {region}" },
-    videosOf: { one: "{count} new trending video", other: "{count} new trending videos" },
-    more: { one: "and {count} more", other: "and {count} more" },
-    regions: { one: "{count} region", other: "{count} regions" },
+    videos: { one: "{count} new trending video", other: "{count} new trending videos" },
+    where: "{videos} in {regions}",
+    regions: "{count} regions",
+    more: "and {count} more",
     label: "New videos",
     close: "Close",
   },
@@ -29,7 +29,7 @@ const MAX_NAMED = 3;
 /** @param {readonly string[]} wanted languages, the best first */
 export function text(wanted) {
   const lang = wanted.find(isKnown) ?? "en";
-  const catalogue = /** @type {Catalogue} */ (catalogues[language(lang)]);
+  const catalogue = /** @type {Catalogue} */ (catalogues[new Intl.Locale(lang).language]);
   const plural = new Intl.PluralRules(lang);
   const number = new Intl.NumberFormat(lang);
   const list = new Intl.ListFormat(lang);
@@ -41,16 +41,21 @@ export function text(wanted) {
     label: catalogue.label,
     close: catalogue.close,
 
-    /** @param {number} count @param {string[]} regions */
-    headline(count, regions) {
-      const known = regions.filter((region) => region !== "unknown");
-      if (known.length === 0) return form(catalogue.videosOf, count);
-      const region = known.length <= MAX_NAMED ? list.format(known.map(nameOf)) : form(catalogue.regions, known.length);
-      return form(catalogue.videos, count, region);
+    /** @param {number} count @param {string[]} codes */
+    headline(count, codes) {
+      const { videos, where, regions } = catalogue;
+      const headline = fill(videos[plural.select(count)] ?? videos.other ?? "", { count: number.format(count) });
+      const known = codes.filter((code) => code !== "unknown");
+      if (known.length === 0) return headline;
+      const named = known.length <= MAX_NAMED;
+      return fill(where, {
+        videos: headline,
+        regions: named ? list.format(known.map(nameOf)) : fill(regions, { count: number.format(known.length) }),
+      });
     },
 
     /** @param {number} count */
-    more: (count) => form(catalogue.more, count),
+    more: (count) => fill(catalogue.more, { count: number.format(count) }),
   };
 
   /** A region's name, where it has one: a site may have regions of its own. @param {string} code */
@@ -61,25 +66,18 @@ export function text(wanted) {
       return code;
     }
   }
+}
 
-  /** @param {Record<string, string>} forms @param {number} count @param {string} [region] */
-  function form(forms, count, region = "") {
-    const form = forms[plural.select(count)] ?? forms.other ?? "";
-    const values = { count: number.format(count), region };
-    return form.replace(/\{(count|region)\}/g, (_, name) => values[/** @type {"count" | "region"} */ (name)]);
-  }
+/** @param {string} sentence @param {Record<string, string>} values */
+function fill(sentence, values) {
+  return sentence.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
 /** @param {string} lang */
 function isKnown(lang) {
   try {
-    return Intl.getCanonicalLocales(lang).length > 0 && language(lang) in catalogues;
+    return new Intl.Locale(lang).language in catalogues;
   } catch {
     return false;
   }
-}
-
-/** @param {string} lang */
-function language(lang) {
-  return new Intl.Locale(lang).language;
 }

@@ -48,7 +48,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   let standing = [];
   /** Each keeps all toasts from going. @type {Set<string>} */
   const holds = new Set();
-  /** Where focus was before it came into a toast. @type {HTMLElement | null} */
+  /** Where focus was before it came into a toast. @type {Partial<HTMLElement> | null} */
   let cameFrom = null;
   /** Takes away every listener outside the element. */
   const end = new AbortController();
@@ -58,11 +58,10 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(style);
   root.adoptedStyleSheets = [sheet];
-  const { lang } = text;
-  const live = make("div", "live", { role: "status", "aria-atomic": "true", lang });
-  const stack = make("section", "stack", { "aria-label": text.label, lang });
+  const live = make("div", "live", { role: "status", "aria-atomic": "true" });
+  const stack = make("section", "stack", { "aria-label": text.label });
   stack.hidden = true;
-  const frame = make("div", "frame");
+  const frame = make("div", "frame", { lang: text.lang });
   frame.append(live, stack);
   root.append(frame);
   attach();
@@ -70,7 +69,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   on(stack, "pointerenter", () => hold("hover", true));
   on(stack, "pointerleave", () => hold("hover", false));
   on(stack, "focusin", ({ relatedTarget }) => {
-    if (!holds.has("focus")) cameFrom = relatedTarget instanceof HTMLElement ? relatedTarget : null;
+    if (!holds.has("focus")) cameFrom = relatedTarget;
     hold("focus", true);
   });
   on(stack, "focusout", ({ relatedTarget }) => {
@@ -88,9 +87,9 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   return {
     show(notification) {
       attach();
-      const now = Date.now();
+      const now = performance.now();
       const last = standing.at(-1);
-      if (last && Math.abs(now - last.startedAt) < GROUP_MS) {
+      if (last && now - last.startedAt < GROUP_MS) {
         last.notifications.push(notification);
         fill(last);
         return;
@@ -165,7 +164,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   function line(picture, title, url) {
     const line = make("li", "item");
     if (picture) {
-      const thumb = make("img", "thumb", { alt: "", referrerpolicy: "no-referrer", decoding: "async", src: picture });
+      const thumb = make("img", "thumb", { alt: "", referrerpolicy: "no-referrer", src: picture });
       thumb.onerror = () => thumb.remove();
       line.append(thumb);
     }
@@ -194,7 +193,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
     // An element that is taken away gets no event of leaving it.
     if (hadFocus) {
       hold("focus", false);
-      cameFrom?.focus({ preventScroll: true });
+      cameFrom?.focus?.({ preventScroll: true });
     }
     if (standing.length > 0) return;
     stack.hidden = true;
@@ -209,8 +208,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
 
   /** @param {string} reason @param {boolean} isHeld */
   function hold(reason, isHeld) {
-    if (isHeld) holds.add(reason);
-    else holds.delete(reason);
+    holds[isHeld ? "add" : "delete"](reason);
     standing.forEach(run);
   }
 

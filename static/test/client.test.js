@@ -18,7 +18,7 @@ function start({ world = new World(), ...options } = {}) {
   };
   const client = new Client(new URL("wss://notify.test/ws"), options, {
     page: {
-      isVisible: () => page.visible,
+      attention: () => Number(page.visible),
       watch: (events) => {
         page.events = events;
         return () => {
@@ -126,6 +126,86 @@ test("what is old, prevented or muted goes to the list, not to a toast", () => {
   assert.deepEqual(toasts.shown, []);
   assert.equal(client.history.length, 5);
   assert.equal(start({ world }).client.muted, true);
+});
+
+test("what comes while nobody looks waits, and what is then too old goes to the list only", () => {
+  const { world, client, page, toasts } = start({ maxAge: 60 });
+  world.socket.says(hello());
+  page.visible = false;
+  page.events.check();
+  world.socket.says(published(2));
+  world.pass(5000);
+  world.socket.says({ type: "heartbeat", position: "aaaaaaaa-3" });
+  world.socket.says(published(4, { timestamp: "2001-09-09T01:47:30Z" }));
+  assert.deepEqual([toasts.shown, client.history.length], [[], 2]);
+  world.pass(7000);
+  world.socket.says({ type: "heartbeat", position: "aaaaaaaa-4" });
+  world.time += 55_000;
+  page.visible = true;
+  page.events.check();
+  assert.deepEqual([toasts.shown, client.history.length], [["aaaaaaaa-4"], 2]);
+  page.events.check();
+  assert.deepEqual(toasts.shown, ["aaaaaaaa-4"]);
+});
+
+test("what waits is shown by the next page, which is told of it first", () => {
+  const { world, client, page } = start();
+  world.socket.says(hello());
+  page.visible = false;
+  page.events.check();
+  for (let offset = 2; offset < 40; offset++) world.socket.says(published(offset));
+  client.close();
+  const next = start({ world });
+  const waiting = Array.from({ length: 20 }, (_, index) => `aaaaaaaa-${20 + index}`);
+  assert.deepEqual(next.toasts.shown, waiting);
+  assert.deepEqual(
+    next.client.history.map(({ id }) => id),
+    waiting.toReversed(),
+  );
+  assert.deepEqual(start({ world }).toasts.shown, []);
+});
+
+test("what the page prevents is not shown later either", () => {
+  const { world, client, page, toasts } = start();
+  world.socket.says(hello());
+  page.visible = false;
+  page.events.check();
+  client.addEventListener("notification", (event) => event.preventDefault(), { once: true });
+  world.socket.says(published(2));
+  world.socket.says(published(3));
+  page.visible = true;
+  page.events.check();
+  assert.deepEqual(toasts.shown, ["aaaaaaaa-3"]);
+});
+
+test("whatever is stored where something should wait is no harm", () => {
+  for (const stored of [
+    "7",
+    '"x"',
+    "{}",
+    "[null, 7, {}, []]",
+    '[{ "id": "<b>" }]',
+    '[{ "id": "aaaaaaaa-1", "videos": 3 }]',
+    "{",
+  ]) {
+    const world = new World();
+    world.stored.set("video-notifier:1:unshown:notify.test/ws", stored);
+    const { toasts } = start({ world });
+    world.socket.says(hello());
+    world.socket.says(published(2, { timestamp: new Date(world.time).toISOString() }));
+    assert.equal(toasts.shown.at(-1), "aaaaaaaa-2", stored);
+  }
+});
+
+test("muted in another tab clears this one", () => {
+  const { world, client, toasts, page } = start();
+  world.socket.says(hello());
+  world.socket.says(published(2));
+  page.events.store();
+  assert.equal(toasts.shown.length, 1);
+  start({ world }).client.muted = true;
+  page.events.store();
+  assert.deepEqual([toasts.shown, client.muted], [[], true]);
 });
 
 test("each retry takes its place in the server's window, and backs off beyond it", () => {

@@ -3,14 +3,14 @@ import test from "node:test";
 import { parse, reaction } from "../src/protocol.js";
 import { hello, published } from "./support.js";
 
-const text = (message) => parse(JSON.stringify(message));
+const text = (message) => parse(JSON.stringify(message), 999_999_999_000);
 
 /** What a type does not have. */
 const none = {
   position: null,
   notification: null,
   recovered: null,
-  now: Number.NaN,
+  clockMs: Number.NaN,
   heartbeatMs: null,
   spreadMs: null,
   windowMs: null,
@@ -23,7 +23,7 @@ test("a hello is read, and what it lacks is nothing", () => {
     type: "hello",
     position: "aaaaaaaa-1",
     recovered: false,
-    now: 1_000_000_000_000,
+    clockMs: 1000,
     heartbeatMs: 10_000,
     spreadMs: 30_000,
     windowMs: 20_000,

@@ -124,7 +124,10 @@ test("a tab that waits for the lock and is frozen blocks nobody for long", async
   const { browser, world, tabs } = await start({}, {}, {});
   tabs[1].freeze();
   tabs[0].crash();
-  await browser.pass(30_000);
+  for (let waited = 0; world.sockets.length === 1; waited++) {
+    assert.ok(waited < 30);
+    await browser.pass(1000);
+  }
   assert.equal(world.socket.tab, tabs[2]);
   world.socket.says(hello({ recovered: true }));
   tabs[1].resume();
@@ -197,6 +200,74 @@ test("regions are asked for together, each from where it is, and go when nobody 
   world.socket.says(published(9));
   await browser.pass(10);
   assert.deepEqual([tabs[0].heard.length, again.heard], [3, ["aaaaaaaa-8"]]);
+});
+
+const shown = (tabs) => tabs.map(({ toasts }) => toasts.map((id) => Number(id.slice(9))));
+
+test("each publication is shown in one tab: the one that has the focus, else the last that was looked at", async () => {
+  const { browser, world, tabs } = await start({}, {}, {});
+  tabs[1].look();
+  await browser.pass(10);
+  world.socket.says(published(2));
+  tabs[0].look();
+  await browser.pass(10);
+  world.socket.says(published(3));
+  tabs[2].hasFocus = true;
+  tabs[2].look();
+  tabs[1].look();
+  await browser.pass(10);
+  world.socket.says(published(4));
+  tabs[2].hide();
+  await browser.pass(10);
+  world.socket.says(published(5));
+  await browser.pass(10);
+  assert.deepEqual(shown(tabs), [[3], [2, 5], [4]]);
+  assert.deepEqual(
+    tabs.map(({ heard }) => heard.length),
+    [4, 4, 4],
+  );
+});
+
+test("what comes while no tab is seen is shown in the first that is, whoever led then", async () => {
+  const { browser, world, tabs } = await start({}, {}, {});
+  for (const tab of tabs) tab.hide();
+  await browser.pass(10);
+  world.socket.says(published(2));
+  world.socket.says(published(3));
+  await browser.pass(10);
+  tabs[0].crash();
+  await browser.pass(10);
+  world.socket.says(hello({ recovered: true, position: "aaaaaaaa-3" }));
+  world.socket.says(published(4));
+  await browser.pass(10);
+  tabs[2].look();
+  await browser.pass(10);
+  tabs[1].look();
+  await browser.pass(100);
+  assert.deepEqual(shown(tabs), [[], [], [2, 3, 4]]);
+});
+
+test("a tab is not chosen for what it does not ask for, or when it shows no toasts", async () => {
+  const { browser, world, tabs } = await start({ regions: ["US"] }, { regions: ["JP"] });
+  await browser.pass(10);
+  world.socket.says(hello());
+  world.socket.says(published(2, { region: "JP" }));
+  world.socket.says(published(3, { region: "US" }));
+  await browser.pass(10);
+  assert.deepEqual(shown(tabs), [[3], [2]]);
+});
+
+test("what a tab catches up with that another has shown is not shown again", async () => {
+  const { browser, world, tabs } = await start({}, {});
+  tabs[1].leave();
+  await browser.pass(10);
+  world.socket.says(published(2));
+  tabs[1].join();
+  await browser.pass(10);
+  world.stored.clear();
+  const late = browser.open({ since: "aaaaaaaa-1" });
+  await browser.pass(100);
+  assert.deepEqual([shown(tabs), late.heard, late.toasts], [[[2], []], ["aaaaaaaa-2"], []]);
 });
 
 test("the next leader asks for what all have, in one connection", async () => {

@@ -17,6 +17,8 @@ test(`${SEEDS} orders of events`, async () => {
 
 async function simulate(seed) {
   const random = seeded(seed);
+  /** In every other order no tab is frozen, and none takes another's place: then nothing is ever shown twice. */
+  const isCalm = seed % 2 === 0;
   const below = (limit) => Math.floor(random() * limit);
   const pick = (list) => list[below(list.length)];
   const browser = new Browser();
@@ -47,10 +49,11 @@ async function simulate(seed) {
       () => alive().length > 1 && !tab.isFrozen && tab.close(),
       () => !tab.isFrozen && tab.leave(),
       () => !tab.isFrozen && tab.join(),
-      () => tab.freeze(),
+      () => !isCalm && tab.freeze(),
       () => tab.resume(),
       () => !tab.isFrozen && tab.look(),
-      () => !tab.isFrozen && tab.client.reconnect(),
+      () => !tab.isFrozen && tab.hide(),
+      () => !isCalm && !tab.isFrozen && tab.client.reconnect(),
       () => server.cut(),
       () => server.beat(),
       () => {
@@ -71,15 +74,19 @@ async function simulate(seed) {
     await browser.pass(5000);
   }
   const where = `seed ${seed}`;
+  const shown = browser.tabs.flatMap(({ toasts }) => toasts);
+  if (isCalm) assert.equal(new Set(shown).size, shown.length, `${where}: shown twice`);
   assert.equal(browser.connections.length, 1, where);
   for (const { tab, regions, from } of alive()) {
     const number = `${where}, tab ${browser.tabs.indexOf(tab)}`;
     assert.equal(tab.client.state, "open", number);
     const heard = tab.heard.map((id) => Number(id.split("-")[1]));
     assert.equal(new Set(heard).size, heard.length, `${number}: heard twice: ${heard}`);
+    // What is to be shown may come before its turn.
+    const inTurn = heard.filter((offset) => !tab.toasts.includes(`${EPOCH}-${offset}`));
     assert.deepEqual(
-      heard,
-      heard.toSorted((one, other) => one - other),
+      inTurn,
+      inTurn.toSorted((one, other) => one - other),
       `${number}: in order`,
     );
     const expected = server.log.filter(

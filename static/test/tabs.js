@@ -127,6 +127,7 @@ class Tab {
   isFrozen = false;
   isGone = false;
   isVisible = true;
+  hasFocus = false;
   events = null;
   #browser;
   /** What a frozen tab has not got to. */
@@ -138,7 +139,7 @@ class Tab {
     const runtime = world.runtime();
     this.client = new Client(new URL("wss://notify.test/ws"), options, {
       page: {
-        isVisible: () => this.isVisible,
+        attention: () => Number(this.isVisible) && 1 + Number(this.hasFocus),
         watch: (events) => {
           this.events = events;
           return () => {};
@@ -148,7 +149,18 @@ class Tab {
       runtime: {
         ...runtime,
         random: () => (world.random() + number / 1000) % 1,
-        setTimeout: (callback, ms) => runtime.setTimeout(() => this.run(callback), ms),
+        setTimeout: (callback, ms) => {
+          const timer = { isCleared: false };
+          const act = () => timer.isCleared || callback();
+          timer.number = runtime.setTimeout(() => this.run(act), ms);
+          return timer;
+        },
+        // One that was due while the tab was frozen can still be cleared.
+        clearTimeout: (timer) => {
+          if (!timer) return;
+          timer.isCleared = true;
+          runtime.clearTimeout(timer.number);
+        },
         connect: (url) => this.#guard(runtime.connect(url)),
         stream: (url) => this.#guard(runtime.stream(url)),
         locks: () => browser.locks(this),
@@ -184,6 +196,11 @@ class Tab {
     return socket;
   }
 
+  hide() {
+    this.isVisible = false;
+    this.events.check();
+  }
+
   look() {
     this.isVisible = true;
     this.events.check();
@@ -191,6 +208,7 @@ class Tab {
 
   /** Without telling it. */
   freeze() {
+    if (this.isVisible && !this.isFrozen) this.hide();
     this.isFrozen = true;
   }
 

@@ -152,10 +152,10 @@ test("a leader in the back/forward cache has let go, and joins the others when i
 });
 
 test("tabs of different regions share a connection, and each hears of its own", async () => {
-  const us = await open("/us");
+  const us = await open("/us", { newWindow: true });
   await server.publish("us 1");
   await us.until("heard.length === 1");
-  const jp = await open("/jp");
+  const jp = await open("/jp", { newWindow: true });
   for (const region of ["GB", "JP", "US"]) await server.publish(`${region} 2`, { region });
   await us.until("heard.length === 2");
   await jp.until("heard.length === 1");
@@ -180,6 +180,8 @@ test("a region that no tab asks for any more is caught up with by the next that 
   await server.publish("heard", { region: "JP" });
   await jp.until("heard.length === 1");
   await jp.close();
+  // The one that is left has noticed: nobody but itself holds a lock.
+  await us.until("navigator.locks.query().then(({ held }) => held.length === 2)");
   await server.publish("in between", { region: "JP" });
   await server.publish("in between", { region: "US" });
   await us.until("heard.length === 1");

@@ -178,14 +178,14 @@ test("a toast goes by itself, but not under the mouse, nor with the focus in it"
   await toasts(0);
 });
 
-test("a toast in a hidden tab waits until somebody can see it", async () => {
+test("a toast that stands when its tab is hidden waits until somebody can see it", async () => {
   await open("/short");
+  await show("unseen");
   await tab.call(() => {
     window.isHidden = true;
     Object.defineProperty(document, "hidden", { get: () => window.isHidden });
     document.dispatchEvent(new Event("visibilitychange"));
   });
-  await show("unseen");
   const from = await tab.evaluate("performance.now()");
   await tab.until(`performance.now() - ${from} > 1600`);
   assert.equal((await tab.toasts()).length, 1);

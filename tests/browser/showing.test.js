@@ -1,0 +1,193 @@
+// Which tab shows what, and when: each event once in a browser, where somebody sees it.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { Chromium } from "./support/chromium.js";
+import { Server } from "./support/server.js";
+import { OPEN, RECORD } from "./support/sharing.js";
+import { page, Site } from "./support/site.js";
+import { eventually } from "./support/wait.js";
+
+/** Writes down each headline and title that was ever shown, and takes the toast away to make room. */
+const WATCH = `
+  window.shown = [];
+  addEventListener("DOMContentLoaded", () => {
+    const root = document.querySelector("video-notifier-toasts")?.shadowRoot;
+    if (!root) return;
+    new MutationObserver(() => {
+      for (const toast of root.querySelectorAll(".vw-toast")) {
+        const titles = [...toast.querySelectorAll(".title")].map(({ textContent }) => textContent);
+        for (const title of titles) if (!shown.includes(title)) shown.push(title);
+      }
+    }).observe(root, { childList: true, subtree: true });
+  });
+`;
+
+let chromium;
+let context;
+let server;
+let site;
+before(async () => {
+  chromium = await Chromium.start();
+});
+beforeEach(async () => {
+  context = await chromium.context();
+  server = await Server.start();
+  site = await Site.start();
+  const script = (attributes = "") =>
+    page(`<script defer src="${server.origin}/notifier.js" ${attributes}></script>`, "<video></video>");
+  site.pages = {
+    "/": script(),
+    "/us": script('data-regions="US"'),
+    "/plain": page(""),
+    "/old": script('data-max-age="0"'),
+  };
+});
+afterEach(async () => {
+  await chromium.send("Target.disposeBrowserContext", { browserContextId: context });
+  await site.close();
+  await server.close();
+});
+after(() => chromium?.close());
+
+async function open(path = "/", { newWindow = true } = {}) {
+  const tab = await chromium.open(`${site.origin}${path}`, { context, newWindow, before: RECORD + WATCH });
+  await tab.until(OPEN);
+  return tab;
+}
+
+const shown = async (tabs) => (await Promise.all(tabs.map((tab) => tab.evaluate("shown")))).flat();
+
+const toasts = async (tabs) => (await Promise.all(tabs.map((tab) => tab.toasts()))).flat();
+
+/** Beyond the time within which several become one. */
+async function apart(tab) {
+  const from = await tab.evaluate("performance.now()");
+  await tab.until(`performance.now() - ${from} > 300`);
+}
+
+test("twenty publications to eight windows that are all seen make twenty toasts", async () => {
+  const tabs = [];
+  while (tabs.length < 8) tabs.push(await open());
+  const titles = Array.from({ length: 20 }, (_, index) => `title ${index}`);
+  for (const title of titles) {
+    await server.publish(title);
+    await apart(tabs[0]);
+  }
+  for (const tab of tabs) await tab.until("heard.length === 20");
+  assert.deepEqual((await shown(tabs)).toSorted(), titles.toSorted());
+});
+
+test("what is posted while all tabs are hidden is one summary in the first that is seen", async () => {
+  const [first, second] = [await open("/"), await open("/", { newWindow: false })];
+  const plain = await chromium.open(`${site.origin}/plain`, { context, newWindow: false });
+  for (const [region, count] of [
+    ["US", 3],
+    ["JP", 5],
+    ["US", 4],
+  ])
+    await server.publish(`${region} ${count}`, { region, count });
+  for (const tab of [first, second]) await tab.until("heard.length === 3");
+  assert.deepEqual(await toasts([first, second]), []);
+  await first.show();
+  const summary = [
+    "12 new trending videos in United States and Japan",
+    "7 new trending videos in United States",
+    "5 new trending videos in Japan",
+  ].join("\n");
+  await eventually(async () => (await first.toasts()).length === 1, { what: "a toast" });
+  assert.deepEqual(await toasts([first, second]), [summary]);
+  await second.show();
+  await server.publish("seen in the second");
+  await second.until("shown.length === 1");
+  assert.deepEqual(await second.evaluate("shown"), ["seen in the second"]);
+  await plain.close();
+});
+
+test("what waits is not lost with the tab: it is shown on the next page", async () => {
+  const tab = await open("/");
+  const other = await chromium.open(`${site.origin}/plain`, { context, newWindow: false });
+  await server.publish("unseen");
+  await tab.until("heard.length === 1");
+  await tab.close();
+  await other.close();
+  const next = await open("/");
+  await next.until("shown.length === 1");
+  assert.deepEqual(await next.evaluate("[shown, heard]"), [["unseen"], ["unseen"]]);
+  const last = await open("/");
+  await server.publish("next");
+  await eventually(async () => (await shown([next, last])).includes("next"), { what: "the next" });
+  assert.deepEqual(await shown([next, last]), ["unseen", "next"]);
+});
+
+test("a tab that goes from page to page while another one leads shows what came on the way", async () => {
+  const leader = await open("/");
+  const tab = await open("/", { newWindow: false });
+  await tab.go(`${site.origin}/plain`);
+  await server.publish("on the way");
+  await leader.until("heard.length === 1");
+  await tab.go(`${site.origin}/`);
+  await tab.until("shown.length === 1");
+  assert.deepEqual(await shown([leader, tab]), ["on the way"]);
+});
+
+test("during fullscreen toasts wait, in whatever window there is no other", async () => {
+  const tab = await open("/");
+  await tab.evaluate("document.querySelector('video').requestFullscreen()");
+  await tab.until("document.fullscreenElement !== null");
+  await server.publish("one");
+  await server.publish("two");
+  await tab.until("heard.length === 2");
+  assert.deepEqual(await tab.toasts(), []);
+  await tab.evaluate("document.exitFullscreen()");
+  await tab.until("shown.length === 2");
+  assert.deepEqual(await tab.toasts(), ["2 new trending videos in United States\none\ntwo"]);
+});
+
+test("a publication is shown where it is asked for, not where it is not", async () => {
+  const us = await open("/us");
+  const all = await open("/");
+  await us.evaluate("dispatchEvent(new Event('focus'))");
+  await server.publish("from Japan", { region: "JP" });
+  await all.until("shown.length === 1");
+  assert.deepEqual([await us.evaluate("shown"), await all.evaluate("shown")], [[], ["from Japan"]]);
+});
+
+test("muted lasts, holds in all tabs, and takes away what stands in them", async () => {
+  const tabs = [await open("/"), await open("/")];
+  await server.publish("stands");
+  await eventually(async () => (await toasts(tabs)).length === 1, { what: "a toast" });
+  const [showing, other] = (await tabs[0].evaluate("shown.length")) ? tabs : tabs.toReversed();
+  await other.evaluate("VideoNotifier.instance.muted = true");
+  await eventually(async () => (await toasts(tabs)).length === 0, { what: "no toast" });
+  await server.publish("not shown");
+  for (const tab of tabs) await tab.until("heard.length === 2");
+  assert.equal(await showing.evaluate("VideoNotifier.instance.muted"), true);
+  await showing.reload();
+  await showing.until(OPEN);
+  await server.publish("nor this");
+  await showing.until("heard.includes('nor this')");
+  assert.deepEqual(await toasts(tabs), []);
+  await showing.evaluate("VideoNotifier.instance.muted = false");
+  await server.publish("shown again");
+  await eventually(async () => (await shown(tabs)).includes("shown again"), { what: "a toast" });
+  assert.deepEqual(
+    (await shown(tabs)).filter((title) => title !== "stands"),
+    ["shown again"],
+  );
+});
+
+test("what a page prevents is in the list of all tabs, and in no toast, now or later", async () => {
+  const tabs = [await open("/"), await open("/", { newWindow: false })];
+  for (const tab of tabs) {
+    await tab.evaluate(
+      `VideoNotifier.instance.addEventListener("notification", (event) => event.detail.region === "JP" && event.preventDefault())`,
+    );
+  }
+  await server.publish("prevented", { region: "JP" });
+  for (const tab of tabs) await tab.until("VideoNotifier.instance.history.length === 1");
+  await tabs[0].show();
+  await server.publish("shown");
+  await eventually(async () => (await shown(tabs)).length === 1, { what: "a toast" });
+  assert.deepEqual(await shown(tabs), ["shown"]);
+});
