@@ -151,6 +151,56 @@ test("a leader in the back/forward cache has let go, and joins the others when i
   assert.equal(await leader.evaluate("sockets.length"), 1);
 });
 
+test("a page from the back/forward cache comes back after the server was started anew", async () => {
+  const [tab, other] = await openMany(2);
+  await tab.go(`${site.origin}/plain`);
+  await server.publish("before");
+  await other.until("heard.length === 1");
+  await server.kill();
+  await server.launch();
+  await server.publish("after");
+  await tab.back();
+  await tab.until("heard.length === 2");
+  await other.until("heard.length === 2");
+  await assertShared([tab, other], "at last");
+});
+
+test("tabs that go offline and online in turns end up with one connection, and miss nothing", async () => {
+  const tabs = await openMany(3);
+  for (let turn = 0; turn < 5; turn++) {
+    for (const tab of tabs) await tab.goOffline(true);
+    await server.publish(`offline ${turn}`);
+    for (const tab of tabs) await tab.goOffline(false);
+    await server.publish(`online ${turn}`);
+  }
+  const all = Array.from({ length: 5 }, (_, turn) => [`offline ${turn}`, `online ${turn}`]).flat();
+  for (const tab of tabs) await tab.until("heard.length >= 10", { within: 20_000 });
+  await leaderOf(tabs);
+  for (const tab of tabs) assert.deepEqual(await tab.evaluate("[heard, gaps]"), [all, 0]);
+  await assertShared(tabs, "at last");
+});
+
+test("close leaves no lock and no channel", async () => {
+  const tabs = await openMany(2);
+  const locks = (tab) =>
+    tab.evaluate("navigator.locks.query().then(({ held, pending }) => held.length + pending.length)");
+  assert.ok((await locks(tabs[0])) >= 4);
+  for (const tab of tabs) {
+    await tab.evaluate(`
+      window.posts = 0;
+      new BroadcastChannel("video-notifier/1 ws://127.0.0.1:${server.port}/ws").onmessage = () => posts++;
+      VideoNotifier.instance.close();
+    `);
+  }
+  await eventually(async () => (await locks(tabs[0])) === 0, { what: "no lock" });
+  await eventually(async () => (await subscribers("to nobody")) === 0, { what: "no connection" });
+  await tabs[1].evaluate("posts = 0");
+  for (const tab of tabs) await tab.evaluate("dispatchEvent(new Event('pageshow')); dispatchEvent(new Event('focus'))");
+  const from = await tabs[1].evaluate("performance.now()");
+  await tabs[1].until(`performance.now() - ${from} > 3000`);
+  assert.equal(await tabs[1].evaluate("posts"), 0);
+});
+
 test("tabs of different regions share a connection, and each hears of its own", async () => {
   const us = await open("/us", { newWindow: true });
   await server.publish("us 1");

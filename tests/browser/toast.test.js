@@ -207,6 +207,21 @@ test("what comes in the same moment is one toast: of one region, or of several",
   ]);
 });
 
+test("eight regions in the same moment are one toast", async () => {
+  await open();
+  for (const region of ["US", "JP", "GB", "FR", "DE", "BR", "IN", "KR"]) publish(site.sockets[0], { region, count: 3 });
+  await tab.until("notifier.history.length === 8");
+  assert.deepEqual(await tab.toasts(), [
+    [
+      "24 new trending videos in 8 regions",
+      "3 new trending videos in United States",
+      "3 new trending videos in Japan",
+      "3 new trending videos in United Kingdom",
+      "and 5 more",
+    ].join("\n"),
+  ]);
+});
+
 test("at most three stand at once, the newest ones", async () => {
   await open();
   await showApart("one", "two", "three", "four");

@@ -25,10 +25,11 @@ const FLAGS = [
 ];
 
 export class Chromium {
-  static async start() {
+  /** @param {...string} flags beside the usual ones */
+  static async start(...flags) {
     const profile = await mkdtemp(join(tmpdir(), "video-notifier-chromium-"));
     const binary = process.env.CHROMIUM_BIN ?? "chromium";
-    const child = spawn(binary, [...FLAGS, `--user-data-dir=${profile}`, "about:blank"], {
+    const child = spawn(binary, [...FLAGS, ...flags, `--user-data-dir=${profile}`, "about:blank"], {
       stdio: ["ignore", "ignore", "pipe"],
     });
     let address;
@@ -152,6 +153,12 @@ class Tab {
   crash() {
     this.#isClosed = true;
     this.send("Page.crash").catch(() => {});
+  }
+
+  /** Cuts it off, as a tunnel does: what is open stays so, and nothing comes or goes. */
+  async goOffline(offline = true) {
+    const conditions = { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
+    await this.send("Network.emulateNetworkConditions", conditions);
   }
 
   async freeze() {
