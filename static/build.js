@@ -26,8 +26,10 @@ const styles = {
  */
 const INTERNAL = [
   "advance",
+  "ask",
   "atLeastMs",
   "atOnce",
+  "check",
   "comesBack",
   "element",
   "failed",
@@ -36,6 +38,7 @@ const INTERNAL = [
   "isNew",
   "isVisible",
   "languages",
+  "leave",
   "lifeMs",
   "notifications",
   "onDeposed",
@@ -50,6 +53,7 @@ const INTERNAL = [
   "shares",
   "startedAt",
   "unshown",
+  "viewer",
 ];
 
 for (const [source, format, file] of [

@@ -36,7 +36,8 @@
 
 import { isPosition, positions } from "./position.js";
 import { refetches } from "./refetch.js";
-import { covers, sharedConnection } from "./shared.js";
+import { covers } from "./roster.js";
+import { sharedConnection } from "./shared.js";
 import { slot } from "./storage.js";
 
 /** How many notifications the list keeps. */

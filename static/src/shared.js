@@ -38,6 +38,7 @@ import { connection } from "./connection.js";
 import { election } from "./election.js";
 import { compare } from "./position.js";
 import { notification as readNotification } from "./protocol.js";
+import { covers, Roster } from "./roster.js";
 
 /** Tabs whose scripts share in another way must not meet: what changes here needs another number. */
 const PROTOCOL = "video-notifier/1 ";
@@ -47,9 +48,6 @@ const MAX_KEPT = 100;
 
 /** How many may wait to be shown. */
 const MAX_UNSHOWN = 20;
-
-/** What the server takes in one address; more are asked for as all. */
-const MAX_REGIONS = 64;
 
 /** How long a leader may take to answer: some browsers let timers of hidden tabs run once a second. */
 const ANSWER_MS = 1100;
@@ -114,8 +112,7 @@ export function sharedConnection({
 
   // What the leader knows of the others:
 
-  /** In the order of who came or changed last. @type {Map<string, Pick<Join, "regions" | "attention">>} */
-  const members = new Map();
+  const roster = new Roster();
   /** All publications after `start`. @type {Message[]} */
   const kept = [];
   /** @type {string | null} */
@@ -209,8 +206,8 @@ export function sharedConnection({
     leads = true;
     runtime.clearTimeout(timer);
     // The others tell in a moment what they ask for; until then it is what they had.
-    members.clear();
-    members.set("", { regions: subscribed, attention: 0 });
+    roster.clear();
+    roster.set("", { regions: subscribed, attention: 0 });
     kept.length = 0;
     start = behind = null;
     enroll(join());
@@ -228,7 +225,7 @@ export function sharedConnection({
 
   /** The leader connects, to whatever any tab asks for, from where the one that is furthest back is. */
   function address() {
-    subscribed = union();
+    subscribed = roster.regions;
     positions.ask(subscribed);
     start = positions.since();
     if (precedes(behind, start)) start = behind;
@@ -249,7 +246,7 @@ export function sharedConnection({
   /** From the server to all. @param {Message} message */
   function pass(message) {
     if (message.type === "hello") {
-      members.delete("");
+      roster.delete("");
       // Others have come while it connected.
       if (isShort()) return server.reconnect();
       behind = null;
@@ -272,28 +269,19 @@ export function sharedConnection({
       .flat()
       .map(readNotification)
       .filter((each) => each !== null);
-    if (waiting.length) unshown.set(waiting.filter((each) => !viewer(each)).slice(-MAX_UNSHOWN));
+    if (waiting.length) unshown.set(waiting.filter((each) => !roster.viewer(each.region)).slice(-MAX_UNSHOWN));
     for (const notification of waiting) {
-      const shownBy = viewer(notification);
+      const shownBy = roster.viewer(notification.region);
       if (shownBy) post([], { show: notification, shownBy });
       if (shownBy === id) onShow(notification);
     }
-  }
-
-  /** The tab that is looked at most, and was last. @param {Notification} notification */
-  function viewer({ region }) {
-    let [best, most] = ["", 1];
-    for (const [tab, { regions, attention }] of members) {
-      if (attention >= most && covers(regions, [region])) [best, most] = [tab, attention];
-    }
-    return best;
   }
 
   /** A tab has come, or asks for something else, or only wants to see life. @param {Join} tab */
   function admit(tab) {
     if (!leads) return;
     const { from, since } = tab;
-    if (!members.has(from)) tabs?.watch(from, () => members.delete(from) && narrow());
+    if (!roster.has(from)) tabs?.watch(from, () => roster.delete(from) && narrow());
     enroll(tab);
     runtime.setTimeout(() => {
       if (!leads) return;
@@ -307,8 +295,8 @@ export function sharedConnection({
 
   /** @param {Join} tab */
   function enroll({ from, regions, since, attention }) {
-    members.delete(from);
-    members.set(from, { regions, attention });
+    roster.delete(from);
+    roster.set(from, { regions, attention });
     if (precedes(since, start)) behind = precedes(behind, since) ? behind : since;
     narrow();
   }
@@ -335,19 +323,13 @@ export function sharedConnection({
 
   /** What nobody asks for any more is dropped from here on: who asks for it again has not missed it unknowingly. */
   function narrow() {
-    if (covers(subscribed, union())) subscribed = union();
+    if (covers(subscribed, roster.regions)) subscribed = roster.regions;
     positions.ask(subscribed);
   }
 
   /** Whether the subscription lacks what some tab asks for. */
   function isShort() {
-    return !covers(subscribed, union()) || precedes(behind, start);
-  }
-
-  function union() {
-    const lists = [...members.values()].map(({ regions }) => regions);
-    const all = [...new Set(lists.flat())];
-    return all.length > MAX_REGIONS || lists.some((list) => list.length === 0) ? [] : all;
+    return !covers(subscribed, roster.regions) || precedes(behind, start);
   }
 
   /** From the leader. @param {Post} post */
@@ -402,11 +384,6 @@ export function sharedConnection({
     state = next;
     onState(next);
   }
-}
-
-/** Whether who asks for the one hears of the other. @param {string[]} wide @param {string[]} narrow */
-export function covers(wide, narrow) {
-  return wide.length === 0 || (narrow.length > 0 && narrow.every((region) => wide.includes(region)));
 }
 
 /** Whether one must start earlier for this. @param {string | null} since @param {string | null} start */
