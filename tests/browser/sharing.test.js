@@ -258,6 +258,19 @@ test("setRegions and reconnect work in a tab that follows", async () => {
   assert.equal((await server.publish("again", { region: "JP" })).subscribers, 1);
 });
 
+test("the script and the module are two builds, and share a connection", async () => {
+  site.pages["/module"] = page(`<script type="module">
+    import { VideoNotifier } from "${server.origin}/notifier.esm.js";
+    VideoNotifier.instance = new VideoNotifier("${server.origin}/ws");
+    Object.assign(window, { VideoNotifier });
+  </script>`);
+  const tabs = [await open("/"), await open("/module")];
+  await assertShared(tabs, "from the script");
+  await tabs[0].close();
+  const [, module] = tabs;
+  await assertShared([module, await open("/")], "from the module");
+});
+
 test("scripts that share in another way, and other servers, are left alone", async () => {
   const script = await (await fetch(`${server.origin}/notifier.js`)).text();
   const other = script.replaceAll("video-notifier/1 ", "video-notifier/0 ");
