@@ -19,6 +19,7 @@ pub mod notification;
 pub mod publication;
 
 // What everything may use.
+pub mod codec;
 pub mod config;
 pub mod metrics;
 pub mod protocol;

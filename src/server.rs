@@ -2,12 +2,17 @@
 
 use std::{
     convert::Infallible,
-    fs, io,
+    fs,
+    future::poll_fn,
+    io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,7 +21,7 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::Response,
 };
 use http_body_util::BodyExt;
@@ -24,6 +29,7 @@ use hyper::{
     body::{Frame, Incoming, SizeHint},
     server::conn::http1,
     service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -34,7 +40,11 @@ use tokio::{
 };
 use tower::Service;
 
-use crate::{config::Listen, shutdown::Shutdown, transport::Peer};
+use crate::{
+    config::Listen,
+    shutdown::Shutdown,
+    transport::{Peer, shards, takeover::Takeover},
+};
 
 /// What the kernel holds for one connection at most, in each direction, in bytes (it doubles the number for its own
 /// bookkeeping): a client that stops reading costs 64 KiB, not megabytes.
@@ -155,8 +165,7 @@ pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, writ
                     // Data that nobody acknowledges for so long was sent to a client that is gone.
                     let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout));
                 }
-                let io = TimedIo { stream, write_timeout, deadline: None };
-                shutdown.spawn(serve(io, peer, router.clone(), shutdown.clone()));
+                shutdown.spawn(serve(stream, write_timeout, peer, router.clone(), shutdown.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -175,9 +184,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(io: TimedIo, peer: Peer, router: Router, shutdown: Shutdown) {
-    let service = service_fn(move |request| {
-        let response = answer(router.clone(), request, peer);
+/// Answers requests until the connection ends or a transport takes it over.
+async fn serve(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
+    let line = Arc::new(Line::default());
+    let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
+    let service = service_fn(|request| {
+        let response = answer(router.clone(), request, peer, line.clone());
         async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
@@ -186,28 +198,38 @@ async fn serve(io: TimedIo, peer: Peer, router: Router, shutdown: Shutdown) {
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = shutdown.started() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    // Until the end, or until a stream's head is written: what follows it is not this connection's any more.
+    let result = {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
+            () = shutdown.started() => {
+                connection.as_mut().graceful_shutdown();
+                poll_fn(|context| line.poll(connection.as_mut(), context)).await
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection broke");
+        return;
     }
+    line.hand_over().await;
 }
 
 /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy that
 /// keeps connections would else lose the post of somebody else on it.
-async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer) -> Response {
+async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
     request.extensions_mut().insert(peer);
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // Who waits for a word before sending a body has been given another one.
     let waits = request.headers().contains_key(header::EXPECT);
     let unread = Unread::default();
     let request = request.map(|body| Body::new(WatchedBody { body: Some(body), unread: unread.clone() }));
     let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
+    if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
+        let upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        *line.takeover() = Some((takeover, upgrade));
+    }
     let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(rest) = rest
         && (waits || !is_drained(rest).await)
@@ -276,6 +298,58 @@ impl Drop for WatchedBody {
     }
 }
 
+/// What the two ends of one connection share: hyper, which owns the socket, and the task that may have to take it away.
+#[derive(Default)]
+struct Line {
+    takeover: Mutex<Option<(Takeover, Option<OnUpgrade>)>>,
+    /// The last write has not gone out whole.
+    is_blocked: AtomicBool,
+    /// What hyper has let go of.
+    stream: Mutex<Option<Stream>>,
+}
+
+impl Line {
+    fn takeover(&self) -> MutexGuard<'_, Option<(Takeover, Option<OnUpgrade>)>> {
+        self.takeover.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Option<Stream>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives the connection; ready, too, as soon as the head of a response is written whose body comes from elsewhere.
+    fn poll<F: Future<Output = hyper::Result<()>>>(
+        &self,
+        connection: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<hyper::Result<()>> {
+        let polled = connection.poll(context);
+        let is_encoded = || self.takeover().as_ref().is_some_and(|(takeover, _)| takeover.head_is_encoded());
+        if polled.is_pending() && !self.is_blocked.load(Ordering::Relaxed) && is_encoded() {
+            return Poll::Ready(Ok(()));
+        }
+        polled
+    }
+
+    /// Gives the socket to the transport that asked for it, if one did.
+    async fn hand_over(&self) {
+        let Some((takeover, upgrade)) = self.takeover().take() else { return };
+        let mut early = Bytes::new();
+        if let Some(upgrade) = upgrade {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<TimedIo>>() else { return };
+            early = parts.read_buf;
+            // Dropped here, it leaves its stream below.
+            drop(parts.io);
+        }
+        let Some(stream) = self.stream().take() else { return };
+        match stream.into_socket() {
+            Ok(socket) => takeover.carry(socket, early),
+            Err(error) => tracing::debug!(%error, "a connection broke as it was handed over"),
+        }
+    }
+}
+
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -288,6 +362,14 @@ impl Stream {
             Self::Unix(stream) => Pin::new(stream),
         }
     }
+
+    /// Takes it from the runtime.
+    fn into_socket(self) -> io::Result<shards::Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => stream.into_std()?.into(),
+            Self::Unix(stream) => stream.into_std()?.into(),
+        })
+    }
 }
 
 trait Io: AsyncRead + AsyncWrite + Unpin {}
@@ -295,14 +377,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 /// A stream whose writes fail when none makes progress for a while, whatever is sent over it.
 struct TimedIo {
-    stream: Stream,
+    /// None once it is dropped.
+    stream: Option<Stream>,
     write_timeout: Duration,
     /// Set while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    line: Arc<Line>,
 }
 
 impl TimedIo {
+    fn stream(&mut self) -> Pin<&mut dyn Io> {
+        self.stream.as_mut().expect("it is there until the drop").pin()
+    }
+
     fn timed<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.line.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
             self.deadline = None;
             return written;
@@ -313,19 +402,25 @@ impl TimedIo {
     }
 }
 
+impl Drop for TimedIo {
+    fn drop(&mut self) {
+        *self.line.stream() = self.stream.take();
+    }
+}
+
 impl AsyncRead for TimedIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream.pin().poll_read(context, buffer)
+        self.stream().poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for TimedIo {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.stream.pin().poll_write(context, bytes);
+        let written = self.stream().poll_write(context, bytes);
         self.timed(context, written)
     }
 
@@ -334,7 +429,7 @@ impl AsyncWrite for TimedIo {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.stream.pin().poll_write_vectored(context, slices);
+        let written = self.stream().poll_write_vectored(context, slices);
         self.timed(context, written)
     }
 
@@ -343,10 +438,10 @@ impl AsyncWrite for TimedIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.pin().poll_flush(context)
+        self.stream().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.pin().poll_shutdown(context)
+        self.stream().poll_shutdown(context)
     }
 }

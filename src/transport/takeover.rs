@@ -1,0 +1,65 @@
+//! How a connection changes hands: the router answers the request, and a shard carries on with the socket.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::body::{Bytes, HttpBody};
+use hyper::body::Frame;
+
+use super::shards::Socket;
+
+/// In a response's extensions: what to do with the socket once the head is written.
+#[derive(Clone)]
+pub struct Takeover {
+    carry: Arc<Mutex<Option<Carry>>>,
+    head_is_encoded: Arc<AtomicBool>,
+}
+
+/// Gets the socket, and what the client had sent behind its request.
+pub type Carry = Box<dyn FnOnce(Socket, Bytes) + Send>;
+
+/// The body of a response whose bytes come from elsewhere.
+pub struct CarriedBody {
+    head_is_encoded: Arc<AtomicBool>,
+}
+
+impl Takeover {
+    pub fn new(carry: impl FnOnce(Socket, Bytes) + Send + 'static) -> Self {
+        Self { carry: Arc::new(Mutex::new(Some(Box::new(carry)))), head_is_encoded: Arc::default() }
+    }
+
+    /// A body without length, so that the head says how the bytes are framed.
+    pub fn body(&self) -> CarriedBody {
+        CarriedBody { head_is_encoded: self.head_is_encoded.clone() }
+    }
+
+    /// Whether the server has begun to ask for the body, which it does once the head is on its way.
+    pub fn head_is_encoded(&self) -> bool {
+        self.head_is_encoded.load(Ordering::Relaxed)
+    }
+
+    /// Gives the socket away; does nothing the second time.
+    pub fn carry(&self, socket: Socket, early: Bytes) {
+        let carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(carry) = carry {
+            carry(socket, early);
+        }
+    }
+}
+
+impl HttpBody for CarriedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.head_is_encoded.store(true, Ordering::Relaxed);
+        Poll::Pending
+    }
+}
