@@ -81,7 +81,7 @@ impl Default for HubOptions {
 pub struct Hub {
     history: Arc<dyn History>,
     options: HubOptions,
-    pub(crate) metrics: Arc<Metrics>,
+    pub metrics: Arc<Metrics>,
     sender: broadcast::Sender<Event>,
     window: RwLock<Window>,
     readers: Semaphore,

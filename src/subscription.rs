@@ -270,11 +270,6 @@ impl Feed {
 }
 
 impl Subscription {
-    /// Where one that is behind stands.
-    pub fn own_position(&self) -> Position {
-        self.position
-    }
-
     /// A publication after the position was given out, and all of the regions before it.
     pub fn given(&mut self, position: Position) {
         self.position = position;

@@ -260,6 +260,12 @@ impl<S: Read + Write> Shard<S> {
             if due == 0 {
                 continue;
             }
+            if client.is_blocked {
+                // By a heartbeat or an answer, which it has not taken whole.
+                self.feed.fall_behind(subscription, due.trailing_zeros() as usize);
+                self.connections.metrics.lagged();
+                continue;
+            }
             slices.select(due, client.wire, batch, &mut tally);
             match write(&mut client.socket, &slices.slices) {
                 Ok(written) if written == slices.bytes => slices.whole += 1,
@@ -415,6 +421,10 @@ impl<S: Read + Write> Shard<S> {
             frames.extend(self.found.iter().map(|published| published.frame.clone()));
         }
         let Ok(given) = client.write_frames(&frames) else { return self.remove(key) };
+        if given == 0 {
+            // Not even room for hello; it waits, and all else behind it.
+            client.outbox.get_or_insert_default().rest = frames[0].rest(client.wire, 0);
+        }
         self.given(key, given.saturating_sub(1));
         self.advance(key);
     }
@@ -423,7 +433,7 @@ impl<S: Read + Write> Shard<S> {
     fn advance(&mut self, key: usize) {
         loop {
             let Some(client) = self.clients.get_mut(key) else { return };
-            if client.flush(&self.connections).is_err() {
+            if client.flush(&self.connections, &self.feed).is_err() {
                 return self.remove(key);
             }
             if client.is_blocked {
@@ -673,7 +683,7 @@ impl<S: Write> Client<S> {
     }
 
     /// Writes what waits, as far as the socket takes it.
-    fn flush(&mut self, connections: &Connections) -> io::Result<()> {
+    fn flush(&mut self, connections: &Connections, feed: &Feed) -> io::Result<()> {
         while let Some(outbox) = &mut self.outbox
             && !self.is_blocked
         {
@@ -700,9 +710,8 @@ impl<S: Write> Client<S> {
                 let heartbeat = outbox.heartbeat;
                 self.outbox = None;
                 self.stalled = 0;
-                if heartbeat && let Stage::Open(subscription) | Stage::Reading(subscription) = &self.stage {
-                    // It is behind, so its position is its own.
-                    let frame = connections.hub.heartbeat(subscription.own_position());
+                if heartbeat && let Some(subscription) = self.stage.subscription() {
+                    let frame = connections.hub.heartbeat(feed.position(subscription));
                     self.send(frame.bytes(self.wire))?;
                 }
             }
