@@ -662,12 +662,12 @@ impl<S: Write> Client<S> {
     }
 
     /// Writes frames; answers how many the socket has taken, the last of them perhaps only in part: its rest then is in
-    /// the outbox. Nothing may wait there before.
+    /// the outbox.
     fn write_frames(&mut self, frames: &[Frame]) -> io::Result<usize> {
-        debug_assert!(self.outbox.is_none(), "frames would overtake what waits");
         if self.is_blocked || frames.is_empty() {
             return Ok(0);
         }
+        debug_assert!(self.outbox.is_none(), "frames would overtake what waits");
         let slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame.bytes(self.wire))).collect();
         let written = write(&mut self.socket, &slices)?;
         let (whole, start) = split(&slices, written);
