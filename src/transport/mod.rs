@@ -1,6 +1,7 @@
 //! The ways to reach a client. A transport asks its [`Connection`](crate::connection::Connection) what to send and
 //! sends it; it knows nothing of stores or of other transports.
 
+pub mod codec;
 pub mod sse;
 pub mod websocket;
 
