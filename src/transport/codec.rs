@@ -1,5 +1,6 @@
 //! The frames of a WebSocket (RFC 6455 §5) as a server reads and writes them, for owners of many sockets: a
-//! [`Decoder`] takes bytes as they arrive and keeps nothing between messages.
+//! [`Decoder`] takes bytes as they arrive and keeps nothing between messages. It answers nothing itself: Pongs and
+//! close frames are its owner's to send. `examples/echo.rs` is the smallest owner, by which Autobahn judges it.
 
 use std::{mem, ops::ControlFlow, str};
 
@@ -56,7 +57,8 @@ const LENGTH_64: u8 = 127;
 /// The longest header of a client: two bytes, 64 bits of length, and the masking key.
 const MAX_HEADER: usize = 2 + 8 + 4;
 
-/// Appends one whole frame, unmasked as a server's has to be, with FIN set. A control frame carries at most 125 bytes.
+/// Appends one whole frame, unmasked as a server's has to be (§5.1), with FIN set. A control frame carries at most 125
+/// bytes, which debug builds check.
 pub fn encode(opcode: Opcode, payload: &[u8], into: &mut Vec<u8>) {
     debug_assert!(!opcode.is_control() || payload.len() <= MAX_CONTROL, "a control frame is short (§5.5)");
     into.reserve(MAX_HEADER + payload.len());
@@ -76,7 +78,7 @@ pub fn encode(opcode: Opcode, payload: &[u8], into: &mut Vec<u8>) {
 }
 
 /// Appends the payload of a close frame (§5.5.1), which [`encode`] makes a frame of: a code that may be sent
-/// (§7.4), and a reason of at most 123 bytes.
+/// (§7.4), and a reason of at most 123 bytes, which debug builds check.
 pub fn encode_close(code: u16, reason: &str, into: &mut Vec<u8>) {
     debug_assert!(is_close_code(code), "{code} may not be sent (§7.4)");
     debug_assert!(reason.len() <= MAX_CONTROL - 2, "a control frame is short (§5.5)");
