@@ -95,7 +95,7 @@ pub enum Incoming<'a> {
     Pong(&'a [u8]),
     /// The last there is. The code is one that may be sent (§7.4); none when the frame was empty.
     Close(Option<(u16, &'a str)>),
-    /// A data frame with more of its message to follow, so that a flood of them, which may all be empty, can be counted.
+    /// A data frame with more of its message to follow: a flood of them, which may all be empty, can be counted.
     Fragment,
 }
 

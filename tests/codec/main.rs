@@ -386,7 +386,7 @@ fn pieces() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![vec(1_usize..4, 1..4), vec(1_usize..40, 1..6), vec(1_usize..50_000, 1..4)]
 }
 
-/// `PROPTEST_CASES=1000000` runs more. What fails is printed, shrunk; it becomes a test with a name, not a line in a file.
+/// `PROPTEST_CASES=1000000` runs more. What fails is printed, shrunk; it becomes a test, not a line in a file.
 fn config(cases: u32) -> Config {
     let default = Config::default();
     Config { cases: default.cases.max(cases), failure_persistence: None, ..default }
