@@ -87,10 +87,7 @@ impl Connection {
                 self.silent = 0;
             }
             Incoming::Close(reason) => {
-                match reason {
-                    Some((code, _)) => close_frame(code, "", answer),
-                    None => codec::encode(Opcode::Close, &[], answer),
-                }
+                codec::encode_close(reason.map(|(code, _)| (code, "")), answer);
                 return ControlFlow::Break(End::Goodbye);
             }
             _ if !self.may_say_more() => return disconnect(Disconnect::Flood),
@@ -126,13 +123,6 @@ impl From<Violation> for Disconnect {
             Violation::Protocol | Violation::InvalidText => Self::ProtocolError,
         }
     }
-}
-
-/// A close frame (RFC 6455 §5.5.1).
-pub fn close_frame(code: u16, reason: &str, into: &mut Vec<u8>) {
-    let mut payload = Vec::new();
-    codec::encode_close(code, reason, &mut payload);
-    codec::encode(Opcode::Close, &payload, into);
 }
 
 /// After how long an `EventSource`, which has no jitter of its own, is to come back: a second and its part of

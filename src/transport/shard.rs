@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::beats::{Beat, Beats};
 use crate::{
     codec::{self, Decoder},
-    connection::{Connection, Connections, End, SILENT_HEARTBEATS, close_frame},
+    connection::{Connection, Connections, End, SILENT_HEARTBEATS},
     history::{HistoryError, Page},
     hub::{Event, Published, Start},
     limits::Permit,
@@ -577,7 +577,7 @@ impl<S: Read + Write> Shard<S> {
             return self.end(key);
         }
         let mut frame = Vec::new();
-        close_frame(disconnect.code(), disconnect.reason(), &mut frame);
+        codec::encode_close(Some((disconnect.code(), disconnect.reason())), &mut frame);
         client.stage = Stage::Closing;
         // Closing at once could destroy the close frame on its way, so the client gets time to answer.
         self.closing.push_back((Instant::now() + CLOSE_TIMEOUT, Id { key, serial: client.serial }));

@@ -134,13 +134,7 @@ impl Link {
             if let Some(incoming) = self.take_message() {
                 return incoming;
             }
-            let mut pipe = self.shared.pipe();
-            // A slow reader takes little at a time.
-            let some = 1 + self.random.below(400);
-            let taken = pipe.to_client.len().min(some);
-            let is_cut = pipe.is_cut;
-            self.buffer.extend(pipe.to_client.drain(..taken));
-            drop(pipe);
+            let (taken, is_cut) = self.receive();
             if taken == 0 {
                 if is_cut {
                     return Incoming::Cut;
@@ -148,6 +142,15 @@ impl Link {
                 self.shared.changed().notified().await;
             }
         }
+    }
+
+    /// Takes some of what has arrived; answers how much, and whether the connection is gone.
+    fn receive(&mut self) -> (usize, bool) {
+        let mut pipe = self.shared.pipe();
+        // A slow reader takes little at a time.
+        let taken = pipe.to_client.len().min(1 + self.random.below(400));
+        self.buffer.extend(pipe.to_client.drain(..taken));
+        (taken, pipe.is_cut)
     }
 
     fn take_message(&mut self) -> Option<Incoming> {

@@ -21,6 +21,9 @@ use crate::{network::Socket, world::World};
 /// How often clients hear that all is well.
 const HEARTBEATS: [u64; 3] = [128, 400, 2_000];
 
+/// A read of the store that was made for a client.
+type Read = (Id, StoreRead, Result<Page, HistoryError>);
+
 /// Carries the clients of a hub for as long as it is polled.
 pub async fn run(world: World, hub: Arc<Hub>) {
     let random = &world.random;
@@ -33,8 +36,7 @@ pub async fn run(world: World, hub: Arc<Hub>) {
     let mut receiver = hub.receive();
     let mut shard: Shard<Socket> = Shard::new(connections);
     let mut ids: Vec<Id> = Vec::new();
-    let mut reads: FuturesUnordered<BoxFuture<'static, (Id, StoreRead, Result<Page, HistoryError>)>> =
-        FuturesUnordered::new();
+    let mut reads: FuturesUnordered<BoxFuture<'static, Read>> = FuturesUnordered::new();
     loop {
         match random.below(7) {
             0 | 1 => {
