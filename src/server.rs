@@ -9,10 +9,7 @@ use std::{
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -43,7 +40,10 @@ use tower::Service;
 use crate::{
     config::Listen,
     shutdown::Shutdown,
-    transport::{Peer, shards, takeover::Takeover},
+    transport::{
+        Peer, shards,
+        takeover::{Carried, Takeover},
+    },
 };
 
 /// What the kernel holds for one connection at most, in each direction, in bytes (it doubles the number for its own
@@ -153,6 +153,10 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 /// Accepts until the shutdown starts, then closes the listener. Clients that are connected live on in tasks that
 /// `shutdown` waits for.
 pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, write_timeout: Duration) {
+    if let Listener::Tcp(listener) = &listener {
+        // Data that nobody acknowledges for so long was sent to a client that is gone. Accepted sockets inherit it.
+        let _ = socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_timeout));
+    }
     loop {
         let accepted = tokio::select! {
             biased;
@@ -161,10 +165,6 @@ pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, writ
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Stream::Tcp(stream) = &stream {
-                    // Data that nobody acknowledges for so long was sent to a client that is gone.
-                    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout));
-                }
                 shutdown.spawn(serve(stream, write_timeout, peer, router.clone(), shutdown.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -227,8 +227,9 @@ async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, 
     let request = request.map(|body| Body::new(WatchedBody { body: Some(body), unread: unread.clone() }));
     let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
     if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
-        let upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
-        *line.takeover() = Some((takeover, upgrade));
+        let mut state = line.state();
+        state.takeover = Some(takeover);
+        state.upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
     }
     let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(rest) = rest
@@ -300,32 +301,34 @@ impl Drop for WatchedBody {
 
 /// What the two ends of one connection share: hyper, which owns the socket, and the task that may have to take it away.
 #[derive(Default)]
-struct Line {
-    takeover: Mutex<Option<(Takeover, Option<OnUpgrade>)>>,
-    /// The last write has not gone out whole.
-    is_blocked: AtomicBool,
+struct Line(Mutex<LineState>);
+
+#[derive(Default)]
+struct LineState {
+    takeover: Option<Takeover>,
+    upgrade: Option<OnUpgrade>,
+    /// What hyper has written since the takeover was asked for: the head of the answer. Whoever takes over sends it, in
+    /// one write with what follows.
+    head: Vec<u8>,
     /// What hyper has let go of.
-    stream: Mutex<Option<Stream>>,
+    stream: Option<Stream>,
 }
 
 impl Line {
-    fn takeover(&self) -> MutexGuard<'_, Option<(Takeover, Option<OnUpgrade>)>> {
-        self.takeover.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stream(&self) -> MutexGuard<'_, Option<Stream>> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Drives the connection; ready, too, as soon as the head of a response is written whose body comes from elsewhere.
+    /// Drives the connection; ready, too, as soon as the head of a response is encoded whose body comes from elsewhere.
     fn poll<F: Future<Output = hyper::Result<()>>>(
         &self,
         connection: Pin<&mut F>,
         context: &mut Context<'_>,
     ) -> Poll<hyper::Result<()>> {
         let polled = connection.poll(context);
-        let is_encoded = || self.takeover().as_ref().is_some_and(|(takeover, _)| takeover.head_is_encoded());
-        if polled.is_pending() && !self.is_blocked.load(Ordering::Relaxed) && is_encoded() {
+        let state = self.state();
+        let is_encoded = state.takeover.as_ref().is_some_and(Takeover::head_is_encoded);
+        if polled.is_pending() && is_encoded && !state.head.is_empty() {
             return Poll::Ready(Ok(()));
         }
         polled
@@ -333,7 +336,11 @@ impl Line {
 
     /// Gives the socket to the transport that asked for it, if one did.
     async fn hand_over(&self) {
-        let Some((takeover, upgrade)) = self.takeover().take() else { return };
+        let (takeover, upgrade) = {
+            let mut state = self.state();
+            (state.takeover.take(), state.upgrade.take())
+        };
+        let Some(takeover) = takeover else { return };
         let mut early = Bytes::new();
         if let Some(upgrade) = upgrade {
             let Ok(upgraded) = upgrade.await else { return };
@@ -342,10 +349,14 @@ impl Line {
             // Dropped here, it leaves its stream below.
             drop(parts.io);
         }
-        let Some(stream) = self.stream().take() else { return };
-        match stream.into_socket() {
-            Ok(socket) => takeover.carry(socket, early),
-            Err(error) => tracing::debug!(%error, "a connection broke as it was handed over"),
+        let (stream, head) = {
+            let mut state = self.state();
+            (state.stream.take(), std::mem::take(&mut state.head))
+        };
+        match stream.map(Stream::into_socket) {
+            Some(Ok(socket)) => takeover.carry(Carried { socket, head: head.into(), early }),
+            Some(Err(error)) => tracing::debug!(%error, "a connection broke as it was handed over"),
+            None => {}
         }
     }
 }
@@ -390,8 +401,17 @@ impl TimedIo {
         self.stream.as_mut().expect("it is there until the drop").pin()
     }
 
+    /// Keeps what is written for whoever takes over; whether somebody does.
+    fn keep(&self, slices: &[io::IoSlice<'_>]) -> bool {
+        let mut state = self.line.state();
+        let is_taken = state.takeover.is_some();
+        if is_taken {
+            slices.iter().for_each(|slice| state.head.extend_from_slice(slice));
+        }
+        is_taken
+    }
+
     fn timed<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.line.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
             self.deadline = None;
             return written;
@@ -404,7 +424,7 @@ impl TimedIo {
 
 impl Drop for TimedIo {
     fn drop(&mut self) {
-        *self.line.stream() = self.stream.take();
+        self.line.state().stream = self.stream.take();
     }
 }
 
@@ -420,6 +440,9 @@ impl AsyncRead for TimedIo {
 
 impl AsyncWrite for TimedIo {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.keep(&[io::IoSlice::new(bytes)]) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = self.stream().poll_write(context, bytes);
         self.timed(context, written)
     }
@@ -429,6 +452,9 @@ impl AsyncWrite for TimedIo {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.keep(slices) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let written = self.stream().poll_write_vectored(context, slices);
         self.timed(context, written)
     }

@@ -81,6 +81,8 @@ pub struct Opening<S> {
     pub socket: S,
     pub wire: Wire,
     pub permit: Permit,
+    /// The head of the answer to its request, which goes out in one write with what follows.
+    pub head: Bytes,
     /// What it sent behind the handshake without waiting for the answer.
     pub early: Bytes,
     pub wish: Wish,
@@ -152,19 +154,18 @@ impl<S: Read + Write> Shard<S> {
 
     /// Takes a client in and says hello, with what it has missed in the same write. None when it has left already.
     pub fn open(&mut self, opening: Opening<S>, random: u32) -> Option<Id> {
-        let Opening { socket, wire, permit, early, wish } = opening;
+        let Opening { socket, wire, permit, head, early, wish } = opening;
         self.opened = self.opened.wrapping_add(1);
         let entry = self.clients.vacant_entry();
         let id = Id { key: entry.key(), serial: self.opened };
-        let mut hello = None;
-        let (stage, refused) = match wish {
+        let (stage, greeting) = match wish {
             Wish::Subscribe(start) => {
                 self.connections.metrics.connected(kind(wire));
                 tracing::debug!(transport = ?kind(wire), position = %start.position, "connected");
-                hello = Some(self.connections.hello(start.position, start.recovered));
-                (Stage::Open(self.feed.subscribe(start)), None)
+                let hello = self.connections.hello(start.position, start.recovered);
+                (Stage::Open(self.feed.subscribe(start)), Ok(hello))
             }
-            Wish::Refused(disconnect) => (Stage::Closing, Some(disconnect)),
+            Wish::Refused(disconnect) => (Stage::Closing, Err(disconnect)),
         };
         entry.insert(Client {
             socket,
@@ -178,15 +179,14 @@ impl<S: Read + Write> Shard<S> {
             decoder: Decoder::new(MAX_INCOMING),
             outbox: None,
         });
-        match (hello, refused) {
-            (Some(hello), _) => self.greet(id.key, hello),
-            (_, Some(disconnect)) => self.say_goodbye(id.key, disconnect),
-            _ => unreachable!("a client is taken or refused"),
+        match greeting {
+            Ok(hello) => self.greet(id.key, head, hello),
+            Err(disconnect) => self.say_goodbye(id.key, &head, disconnect),
         }
         if self.draining && self.is_open(id.key) {
             self.restart(id.key);
         }
-        if !early.is_empty() {
+        if !early.is_empty() && self.has(id) {
             self.received(id.key, &mut early.to_vec());
         }
         self.has(id).then_some(id)
@@ -349,8 +349,9 @@ impl<S: Read + Write> Shard<S> {
         let Stage::Reading(mut subscription) = std::mem::replace(&mut client.stage, Stage::Closing) else { return };
         let publications = self.feed.read(&subscription, read, page);
         if let Ok(publications) = &publications {
-            let frames: Vec<Frame> = publications.iter().map(Frame::publication).collect();
-            match client.write_frames(&frames) {
+            let encode = |publication| Frame::publication(publication).rest(client.wire, 0);
+            let pieces: Vec<Bytes> = publications.iter().map(encode).collect();
+            match client.write_pieces(&pieces) {
                 Ok(given) => {
                     // What the socket did not take is read again: the position is the queue.
                     if let Some(last) = given.checked_sub(1) {
@@ -412,18 +413,19 @@ impl<S: Read + Write> Shard<S> {
         self.clients.is_empty()
     }
 
-    /// Hello, with what was missed.
-    fn greet(&mut self, key: usize, hello: Frame) {
+    /// The head of the answer, hello, and what was missed, in one write.
+    fn greet(&mut self, key: usize, head: Bytes, hello: Frame) {
         let client = &mut self.clients[key];
         let Stage::Open(subscription) = &mut client.stage else { return };
-        let mut frames = vec![hello];
+        let hello = Bytes::from([&head, hello.bytes(client.wire)].concat());
+        let mut pieces = vec![hello.clone()];
         if let Ok(CatchUp::Found) = self.feed.catch_up(subscription, &mut self.found) {
-            frames.extend(self.found.iter().map(|published| published.frame.clone()));
+            pieces.extend(self.found.iter().map(|published| published.frame.rest(client.wire, 0)));
         }
-        let Ok(given) = client.write_frames(&frames) else { return self.remove(key) };
+        let Ok(given) = client.write_pieces(&pieces) else { return self.remove(key) };
         if given == 0 {
             // Not even room for hello; it waits, and all else behind it.
-            client.outbox.get_or_insert_default().rest = frames[0].rest(client.wire, 0);
+            client.outbox.get_or_insert_default().rest = hello;
         }
         self.given(key, given.saturating_sub(1));
         self.advance(key);
@@ -448,8 +450,9 @@ impl<S: Read + Write> Shard<S> {
             match self.feed.catch_up(subscription, &mut self.found) {
                 Ok(CatchUp::Live) => return,
                 Ok(CatchUp::Found) => {
-                    let frames: Vec<Frame> = self.found.iter().map(|published| published.frame.clone()).collect();
-                    let Ok(given) = client.write_frames(&frames) else { return self.remove(key) };
+                    let pieces = self.found.iter().map(|published| published.frame.rest(client.wire, 0));
+                    let pieces: Vec<Bytes> = pieces.collect();
+                    let Ok(given) = client.write_pieces(&pieces) else { return self.remove(key) };
                     self.given(key, given);
                 }
                 Ok(CatchUp::Read(read)) => {
@@ -564,11 +567,11 @@ impl<S: Read + Write> Shard<S> {
     fn disconnect(&mut self, key: usize, disconnect: Disconnect) {
         self.connections.metrics.disconnected(disconnect);
         self.leave(key);
-        self.say_goodbye(key, disconnect);
+        self.say_goodbye(key, &[], disconnect);
     }
 
-    /// Says why, where the transport has words for it.
-    fn say_goodbye(&mut self, key: usize, disconnect: Disconnect) {
+    /// Says why, where the transport has words for it, behind the head of an answer that is still to be sent.
+    fn say_goodbye(&mut self, key: usize, head: &[u8], disconnect: Disconnect) {
         let client = &mut self.clients[key];
         if client.wire != Wire::WebSocket {
             if client.wire == Wire::Chunks && client.send(LAST_CHUNK).is_err() {
@@ -576,7 +579,7 @@ impl<S: Read + Write> Shard<S> {
             }
             return self.end(key);
         }
-        let mut frame = Vec::new();
+        let mut frame = head.to_vec();
         codec::encode_close(Some((disconnect.code(), disconnect.reason())), &mut frame);
         client.stage = Stage::Closing;
         // Closing at once could destroy the close frame on its way, so the client gets time to answer.
@@ -661,24 +664,24 @@ impl<S: Write> Client<S> {
         Ok(())
     }
 
-    /// Writes frames; answers how many the socket has taken, the last of them perhaps only in part: its rest then is in
-    /// the outbox.
-    fn write_frames(&mut self, frames: &[Frame]) -> io::Result<usize> {
-        if self.is_blocked || frames.is_empty() {
+    /// Writes shared pieces; answers how many the socket has taken, the last of them perhaps only in part: its rest then
+    /// is in the outbox.
+    fn write_pieces(&mut self, pieces: &[Bytes]) -> io::Result<usize> {
+        if self.is_blocked || pieces.is_empty() {
             return Ok(0);
         }
-        debug_assert!(self.outbox.is_none(), "frames would overtake what waits");
-        let slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame.bytes(self.wire))).collect();
+        debug_assert!(self.outbox.is_none(), "they would overtake what waits");
+        let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let written = write(&mut self.socket, &slices)?;
         let (whole, start) = split(&slices, written);
-        if whole == frames.len() {
+        if whole == pieces.len() {
             return Ok(whole);
         }
         self.is_blocked = true;
         if start == 0 {
             return Ok(whole);
         }
-        self.outbox.get_or_insert_default().rest = frames[whole].rest(self.wire, start);
+        self.outbox.get_or_insert_default().rest = pieces[whole].slice(start..);
         Ok(whole + 1)
     }
 

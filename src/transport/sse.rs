@@ -11,7 +11,7 @@ use axum::{
 use super::{
     Admission, Peer, SubscriptionQuery,
     shard::{Opening, Wish},
-    takeover::Takeover,
+    takeover::{Carried, Takeover},
 };
 use crate::{protocol::Wire, rejection::Rejection};
 
@@ -50,8 +50,8 @@ pub async fn open(
     }
     let wire = if request.version() == Version::HTTP_10 { Wire::Plain } else { Wire::Chunks };
     let wish = Wish::Subscribe(admission.connections.hub.start(regions, since.as_deref()));
-    let takeover = Takeover::new(move |socket, early| {
-        admission.shards.open(Opening { socket, wire, permit, early, wish });
+    let takeover = Takeover::new(move |Carried { socket, head, early }| {
+        admission.shards.open(Opening { socket, wire, permit, head, early, wish });
     });
     let mut response = (head, Body::new(takeover.body())).into_response();
     response.extensions_mut().insert(takeover);

@@ -15,15 +15,24 @@ use hyper::body::Frame;
 
 use super::shards::Socket;
 
-/// In a response's extensions: what to do with the socket once the head is written.
+/// In a response's extensions: what to do with the socket once the head is encoded.
 #[derive(Clone)]
 pub struct Takeover {
     carry: Arc<Mutex<Option<Carry>>>,
     head_is_encoded: Arc<AtomicBool>,
 }
 
-/// Gets the socket, and what the client had sent behind its request.
-pub type Carry = Box<dyn FnOnce(Socket, Bytes) + Send>;
+/// Who carries on.
+type Carry = Box<dyn FnOnce(Carried) + Send>;
+
+/// What changes hands.
+pub struct Carried {
+    pub socket: Socket,
+    /// The head of the answer, still to be sent.
+    pub head: Bytes,
+    /// What the client sent behind its request without waiting for the answer.
+    pub early: Bytes,
+}
 
 /// The body of a response whose bytes come from elsewhere.
 pub struct CarriedBody {
@@ -31,7 +40,7 @@ pub struct CarriedBody {
 }
 
 impl Takeover {
-    pub fn new(carry: impl FnOnce(Socket, Bytes) + Send + 'static) -> Self {
+    pub fn new(carry: impl FnOnce(Carried) + Send + 'static) -> Self {
         Self { carry: Arc::new(Mutex::new(Some(Box::new(carry)))), head_is_encoded: Arc::default() }
     }
 
@@ -40,16 +49,16 @@ impl Takeover {
         CarriedBody { head_is_encoded: self.head_is_encoded.clone() }
     }
 
-    /// Whether the server has begun to ask for the body, which it does once the head is on its way.
+    /// Whether the server has begun to ask for the body, which it does once the head is encoded.
     pub fn head_is_encoded(&self) -> bool {
         self.head_is_encoded.load(Ordering::Relaxed)
     }
 
     /// Gives the socket away; does nothing the second time.
-    pub fn carry(&self, socket: Socket, early: Bytes) {
+    pub fn carry(&self, carried: Carried) {
         let carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(carry) = carry {
-            carry(socket, early);
+            carry(carried);
         }
     }
 }

@@ -11,7 +11,7 @@ use tungstenite::handshake::server::create_response;
 use super::{
     Admission, Peer, SubscriptionQuery,
     shard::{Opening, Wish},
-    takeover::Takeover,
+    takeover::{Carried, Takeover},
 };
 use crate::{
     protocol::{Disconnect, Wire},
@@ -42,8 +42,8 @@ pub async fn handshake(
         metrics.refused("invalid_regions");
         Wish::Refused(Disconnect::BadRequest)
     };
-    let takeover = Takeover::new(move |socket, early| {
-        admission.shards.open(Opening { socket, wire: Wire::WebSocket, permit, early, wish });
+    let takeover = Takeover::new(move |Carried { socket, head, early }| {
+        admission.shards.open(Opening { socket, wire: Wire::WebSocket, permit, head, early, wish });
     });
     let mut response = response.map(|()| Body::empty());
     response.extensions_mut().insert(takeover);

@@ -90,7 +90,14 @@ impl Client {
         let wire = self.random.choose(&[Wire::WebSocket, Wire::WebSocket, Wire::Chunks, Wire::Plain]);
         let (socket, link) = network::connect(wire, &self.random);
         let Ok(permit) = Limits::new(u64::MAX, u64::MAX).admit(None) else { panic!("a limit that is never reached") };
-        self.world.open(Opening { socket, wire, permit, early: Bytes::new(), wish: Wish::Subscribe(start) });
+        self.world.open(Opening {
+            socket,
+            wire,
+            permit,
+            head: Bytes::new(),
+            early: Bytes::new(),
+            wish: Wish::Subscribe(start),
+        });
         (link, position)
     }
 
