@@ -184,8 +184,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Answers requests until the connection ends or a transport takes it over.
+/// Waits for the first bytes of a request, then for its end. Only what is about to be read gets buffers: of a thousand
+/// clients that come at once, few hold any at the same time.
 async fn serve(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => begun,
+        () = shutdown.started() => return,
+    };
+    if matches!(begun, Ok(Ok(()))) {
+        Box::pin(talk(stream, write_timeout, peer, router, shutdown)).await;
+    }
+}
+
+/// Answers requests until the connection ends or a transport takes it over.
+async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
     let line = Arc::new(Line::default());
     let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
     let service = service_fn(|request| {
@@ -345,7 +357,8 @@ impl Line {
         if let Some(upgrade) = upgrade {
             let Ok(upgraded) = upgrade.await else { return };
             let Ok(parts) = upgraded.downcast::<TokioIo<TimedIo>>() else { return };
-            early = parts.read_buf;
+            // Copied, mostly from nothing, so that hyper's whole buffer does not wait with it.
+            early = Bytes::copy_from_slice(&parts.read_buf);
             // Dropped here, it leaves its stream below.
             drop(parts.io);
         }
@@ -371,6 +384,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream),
             Self::Unix(stream) => Pin::new(stream),
+        }
+    }
+
+    /// Returns once there is something to read, or the end.
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            // Not `readable`, which also returns where there is nothing: too often to rely on.
+            Self::Tcp(stream) => stream.peek(&mut [0]).await.map(drop),
+            Self::Unix(stream) => stream.readable().await,
         }
     }
 
