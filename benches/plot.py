@@ -1,0 +1,3 @@
+"""stub"""
+def stored(results, rows): return []
+def table(results): return ""
