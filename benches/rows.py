@@ -7,7 +7,6 @@ on the machine shifts both of a pair alike.
 
 import os
 import statistics
-import time
 from dataclasses import asdict, dataclass, field
 from functools import cache
 
@@ -53,6 +52,7 @@ class Bench:
     connections: int = 10_000
     messages: int = 98
     sizes: tuple = (500, 2_000, 10_000, 19_500)
+    rest_s: float = 1.0
     # What should not have happened, in any run since the row began.
     faults: list = field(default_factory=list)
     # What was measured since the row began, for who wants to look closer.
@@ -63,7 +63,7 @@ class Bench:
     def side(self, kind, cores=1, **more):
         """A side on one core with its load, or on two."""
         cpus = sorted(os.sched_getaffinity(0))
-        more.setdefault("history", self.history)
+        more = {"history": self.history, "rest_s": self.rest_s} | more
         return Watched(self, kind, self.server, cpus[-cores:], **more)
 
     def each(self, first, second):
@@ -233,7 +233,7 @@ def resume(bench):
 
     pairs = bench.each(lambda: measure(missed=False), lambda: measure(missed=True))
     return [
-        Measure("CPU of 10,000 resumes of 20 / of a plain storm", ratio(pairs, "cpu_us"), at_most=2),
+        Measure("CPU of resumes with 20 missed / of a plain storm", ratio(pairs, "cpu_us"), at_most=2),
         Measure("time until all have everything / all are open", ratio(pairs, "seconds")),
     ]
 
@@ -307,10 +307,10 @@ def metrics(bench):
         side.open(count, since=(start["position"], start["sequence"]))
         opened["websocket"] += count
         delivered += 40 * count + side.publish(1)["delivered"]
-        time.sleep(1)
+        side.sample()
         while_open = side.metrics()
         side.close()
-        time.sleep(1)
+        side.sample()
         after = side.metrics()
     connections = lambda counters, transport: counters[f'notifier_connections{{transport="{transport}"}}']
     off = sum(abs(connections(while_open, transport) - clients) for transport, clients in opened.items())

@@ -17,7 +17,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TOKEN = "bench"
 
 # Longer than the load waits for anything by itself.
-PATIENCE_S = 90
+PATIENCE_S = 120
 
 
 class Broken(Exception):
@@ -42,8 +42,10 @@ def build():
 class Side:
     """A server or a floor that runs, with `load` connected to it. Use it in a `with`: it ends what it started."""
 
-    def __init__(self, kind, server, cpus, heartbeat_s=None, history="memory"):
+    def __init__(self, kind, server, cpus, heartbeat_s=None, history="memory", rest_s=1.0):
         self.kind = kind
+        # How long it takes to come to rest after it was busy.
+        self.rest_s = rest_s
         # What should not have happened, as `load` told it last.
         self.faults = []
         self._data = tempfile.TemporaryDirectory(prefix="video-notifier-bench-")
@@ -108,7 +110,7 @@ class Side:
 
     def sample(self):
         """What it holds, once it has come to rest."""
-        time.sleep(1)
+        time.sleep(self.rest_s)
         return self._ask(do="sample")
 
     def warm_up(self, transport="websocket"):

@@ -1,4 +1,4 @@
-//! The connections, and what arrived at them: every publication once, in order, and how late.
+//! The connections, and what arrived at them: whether every publication came once and in order, and how late.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -48,9 +48,8 @@ pub struct Faults {
     refused: usize,
     /// Connections that it ended.
     ended: usize,
-    /// Publications that came twice or late, that were left out, and that nobody had asked for.
+    /// Publications that came twice or out of order, and that the client had not asked for.
     doubled: u64,
-    skipped: u64,
     strayed: u64,
     /// What the first of these was.
     first: Option<String>,
@@ -74,7 +73,7 @@ pub struct Clients {
     pub missing: u64,
     pub heartbeats: u64,
     pub latencies: Histogram,
-    /// Where the last message had its mark.
+    /// Where the last publication had its mark.
     mark: usize,
     faults: Faults,
 }
@@ -83,17 +82,20 @@ pub struct Clients {
 struct Group {
     opening: Opening,
     request: Vec<u8>,
-    /// The sequence of the last publication that they have at the start, and that they must have to be open.
-    from: usize,
-    until: usize,
+    /// The offset that they come back with.
+    since: u64,
+    /// How many publications they missed; once they have them they are open.
+    missed: usize,
 }
 
 struct Connection {
     socket: OwnedFd,
     group: usize,
     stage: Stage,
-    /// The sequence of the last publication that came.
-    last: usize,
+    /// The offset of the last publication that came; those of one client rise.
+    offset: u64,
+    /// How many came.
+    received: usize,
     /// What has not arrived whole.
     partial: Vec<u8>,
 }
@@ -111,8 +113,6 @@ enum Stage {
 /// One publication on its way to the clients.
 pub struct Publication {
     region: usize,
-    /// The one before of the same region.
-    previous: usize,
     sent_at: Instant,
     pub expected: u64,
     pub delivered: u64,
@@ -131,7 +131,6 @@ impl Clients {
     pub fn new(address: SocketAddrV4) -> Self {
         let nothing = Publication {
             region: 0,
-            previous: 0,
             sent_at: Instant::now(),
             expected: 0,
             delivered: 0,
@@ -161,16 +160,15 @@ impl Clients {
     /// Begins to open a group; [`Clients::connect`] goes on with it.
     pub fn start(&mut self, opening: Opening) {
         let mut query = opening.region.map(|region| format!("regions={}", wire::region(region))).unwrap_or_default();
-        let until = self.last_of(opening.region);
-        let from = match &opening.since {
-            Some((position, sequence)) => {
-                query += &format!("{}since={position}", if query.is_empty() { "" } else { "&" });
-                *sequence
-            }
-            None => until,
-        };
+        let (mut since, mut missed) = (0, 0);
+        if let Some((position, sequence)) = &opening.since {
+            query += &format!("{}since={position}", if query.is_empty() { "" } else { "&" });
+            since = wire::offset(position.as_bytes()).expect("a position");
+            let later = self.publications_from(sequence + 1).iter();
+            missed = later.filter(|it| opening.region.is_none_or(|region| it.region == region)).count();
+        }
         let request = wire::request(opening.transport, &query);
-        self.groups.push(Group { opening, request, from, until });
+        self.groups.push(Group { opening, request, since, missed });
         (self.started, self.under_way, self.opened, self.last_opened) = (0, 0, 0, Instant::now());
     }
 
@@ -199,7 +197,7 @@ impl Clients {
 
     fn connect_one(&mut self, epoll: &OwnedFd) -> rustix::io::Result<()> {
         let group = self.groups.len() - 1;
-        let Group { opening, from, .. } = &self.groups[group];
+        let Group { opening, since, .. } = &self.groups[group];
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
@@ -214,8 +212,8 @@ impl Clients {
         }
         let events = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(epoll, &socket, epoll::EventData::new_u64(self.connections.len() as u64), events)?;
-        let (last, partial) = (*from, Vec::new());
-        self.connections.push(Some(Connection { socket, group, stage: Stage::Connecting, last, partial }));
+        let (offset, stage) = (*since, Stage::Connecting);
+        self.connections.push(Some(Connection { socket, group, stage, offset, received: 0, partial: Vec::new() }));
         self.connected += 1;
         Ok(())
     }
@@ -271,19 +269,12 @@ impl Clients {
         self.missing += expected;
         self.publications.push(Publication {
             region,
-            previous: self.last_of(Some(region)),
             sent_at: Instant::now(),
             expected,
             delivered: 0,
             first_at: None,
             last_at: None,
         });
-    }
-
-    /// The last publication of a region, or of all.
-    fn last_of(&self, region: Option<usize>) -> usize {
-        let is_of = |publication: &Publication| region.is_none_or(|region| publication.region == region);
-        self.publications[1..].iter().rposition(is_of).map_or(0, |at| at + 1)
     }
 
     pub fn publications_from(&self, sequence: usize) -> &[Publication] {
@@ -381,14 +372,14 @@ impl Clients {
     }
 
     fn message(&mut self, connection: &mut Connection, json: &[u8], now: Instant) {
-        if let Some(sequence) = wire::find_mark(json, &mut self.mark) {
-            self.publication(connection, sequence, now);
+        if let Some((offset, sequence)) = wire::publication(json, &mut self.mark) {
+            self.publication(connection, offset, sequence, now);
         } else if json.starts_with(b"{\"type\":\"heartbeat\"") {
             self.heartbeats += 1;
         } else if json.starts_with(b"{\"type\":\"hello\"") && connection.stage == Stage::Greeting {
             connection.stage = Stage::CatchingUp;
         }
-        if connection.stage == Stage::CatchingUp && connection.last >= self.groups[connection.group].until {
+        if connection.stage == Stage::CatchingUp && connection.received >= self.groups[connection.group].missed {
             connection.stage = Stage::Open;
             self.under_way -= 1;
             self.opened += 1;
@@ -396,22 +387,19 @@ impl Clients {
         }
     }
 
-    fn publication(&mut self, connection: &mut Connection, sequence: usize, now: Instant) {
+    fn publication(&mut self, connection: &mut Connection, offset: u64, sequence: usize, now: Instant) {
         let asked = self.groups[connection.group].opening.region;
         let Some(publication) = self.publications.get_mut(sequence) else { return };
         if asked.is_some_and(|asked| asked != publication.region) {
             self.faults.strayed += 1;
             return;
         }
-        if sequence <= connection.last {
+        if offset <= connection.offset {
             self.faults.doubled += 1;
             return;
         }
-        let previous = if asked.is_some() { publication.previous } else { sequence - 1 };
-        if previous > connection.last {
-            self.faults.skipped += 1;
-        }
-        connection.last = sequence;
+        connection.offset = offset;
+        connection.received += 1;
         // What a client is caught up on was posted before it came, and says nothing of latency.
         if connection.stage != Stage::Open {
             return;

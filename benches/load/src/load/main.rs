@@ -39,7 +39,7 @@ use latency::{Histogram, median};
 use publisher::Publisher;
 
 /// How long a command may take before it answers with what it has.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the server may still do for a command after the last client was served; it is counted with it.
 const TRAILING: Duration = Duration::from_millis(200);
@@ -100,7 +100,7 @@ struct Publishing {
 
 impl Default for Publishing {
     fn default() -> Self {
-        Self { messages: 1, burst: 1, gap_ms: 100, regions: 1, length: 700, wait: true }
+        Self { messages: 1, burst: 1, gap_ms: 20, regions: 1, length: 700, wait: true }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use rustix::event::epoll;
 use serde::Deserialize;
 
-use crate::wire::head_end;
+use crate::wire::{head_end, offset};
 
 pub struct Publisher {
     address: SocketAddrV4,
@@ -99,8 +99,7 @@ impl Publisher {
         }
         assert!(text.starts_with("HTTP/1.1 200"), "a post was answered with {text}");
         let receipt: Receipt = serde_json::from_str(&text[end..]).expect("a receipt");
-        let offset = |position: &str| position.rsplit('-').next().and_then(|offset| offset.parse::<u64>().ok());
-        if offset(&receipt.id) > offset(&self.position) {
+        if offset(receipt.id.as_bytes()) > offset(self.position.as_bytes()) {
             self.position = receipt.id;
         }
         lane.answer.clear();

@@ -111,14 +111,22 @@ pub fn post_body(sequence: usize, region_number: usize, length: usize) -> Vec<u8
     format!("{{{}}}", fields(&title[..missing])).into()
 }
 
-/// Reads the mark of a publication; other messages have none. `hint` is where the last one was.
-pub fn find_mark(json: &[u8], hint: &mut usize) -> Option<usize> {
-    if let Some(sequence) = json.get(*hint..).and_then(read_mark) {
-        return Some(sequence);
+/// A publication's offset and its mark; none where it is another message. `mark` is where the last one had its mark,
+/// for it seldom moves.
+pub fn publication(json: &[u8], mark: &mut usize) -> Option<(u64, usize)> {
+    let id = json.strip_prefix(b"{\"type\":\"new_trending\",\"id\":\"")?;
+    let offset = offset(&id[..id.iter().position(|&byte| byte == b'"')?])?;
+    if let Some(sequence) = json.get(*mark..).and_then(read_mark) {
+        return Some((offset, sequence));
     }
-    let at = json.windows(2).position(|window| window == b"@@")?;
-    *hint = at;
-    read_mark(&json[at..])
+    *mark = json.windows(2).position(|window| window == b"@@")?;
+    Some((offset, read_mark(&json[*mark..])?))
+}
+
+/// The offset of a position, which is what follows the hyphen.
+pub fn offset(position: &[u8]) -> Option<u64> {
+    let digits = position.rsplit(|&byte| byte == b'-').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn read_mark(bytes: &[u8]) -> Option<usize> {
@@ -131,22 +139,26 @@ fn read_mark(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_post_becomes_a_message_of_its_length() {
-        let body = post_body(7, 0, 700);
-        let message =
-            br#"{"type":"new_trending","id":"k3f9x2ab-1000","count":1,"timestamp":"2026-01-01T00:00:00.000Z","#;
-        assert_eq!(message.len() + body.len() - 1, 700);
+    /// The message that a post becomes.
+    fn message(sequence: usize, region: usize, length: usize) -> Vec<u8> {
+        let fields = post_body(sequence, region, length);
+        let id: &[u8] = br#"{"type":"new_trending","id":"k3f9x2ab-1000","count":1,"#;
+        [id, &fields[1..fields.len() - 1], br#","timestamp":"2026-01-01T00:00:00.000Z"}"#].concat()
     }
 
     #[test]
-    fn a_mark_is_found_where_it_was_and_elsewhere() {
-        let mut hint = 0;
+    fn a_post_becomes_a_message_of_its_length() {
+        assert_eq!(message(7, 0, 700).len(), 700);
+    }
+
+    #[test]
+    fn a_mark_is_found_where_the_last_one_was_and_elsewhere() {
+        let mut mark = 0;
         for sequence in [0, 7, 1_234_567_890] {
-            assert_eq!(find_mark(&post_body(sequence, 1, 700), &mut hint), Some(sequence));
-            assert_eq!(find_mark(&post_body(sequence, 100, 100), &mut hint), Some(sequence));
+            assert_eq!(publication(&message(sequence, 1, 700), &mut mark), Some((1000, sequence)));
+            assert_eq!(publication(&message(sequence, 100, 100), &mut mark), Some((1000, sequence)));
         }
-        assert_eq!(find_mark(b"{\"type\":\"hello\"}", &mut hint), None);
+        assert_eq!(publication(b"{\"type\":\"hello\"}", &mut mark), None);
     }
 
     #[test]
