@@ -23,7 +23,14 @@ class Measure:
     # What it must not exceed, or not fall below; none where it is told for information.
     at_most: float | None = None
     at_least: float | None = None
+    # "B" for bytes, "" for a count, which must be right however little was measured; else a ratio.
     unit: str = "x"
+
+    @property
+    def text(self):
+        if self.unit == "B":
+            return f"{self.value:,.0f} B"
+        return f"{self.value:,.0f}" if self.unit == "" else f"{self.value:.2f}"
 
     @property
     def ok(self):
@@ -38,7 +45,7 @@ class Measure:
         return f">= {self.at_least:g}" if self.at_least is not None else ""
 
     def to_json(self):
-        return {**asdict(self), "ok": self.ok}
+        return {**asdict(self), "text": self.text, "target": self.target, "ok": self.ok}
 
 
 @dataclass
@@ -97,7 +104,7 @@ class Watched(Side):
 
 
 def ratio(pairs, figure, figure_of_first=None):
-    """The median over the pairs of the second's figure as a multiple of the first's."""
+    """The second side's figure as a multiple of the first's, in the median of the pairs."""
     return statistics.median(second[figure] / first[figure_of_first or figure] for first, second in pairs)
 
 
@@ -241,8 +248,8 @@ def resume(bench):
 def scale(bench):
     sizes = {size: bench.fan_outs(size) for size in bench.sizes}
     measures = [Measure(f"CPU per delivery / floor at {size:,}", ratio(pairs, "delivery_us")) for size, pairs in sizes.items()]
-    growth = [measures[-1].value / measures[0].value]
-    return [*measures, Measure("growth over all sizes / floor's growth", growth[0], at_most=1.05)]
+    growth = measures[-1].value / measures[0].value
+    return [*measures, Measure("its growth over all sizes / floor's growth", growth, at_most=1.05)]
 
 
 def regions(bench):
