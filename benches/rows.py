@@ -8,7 +8,7 @@ on the machine shifts both of a pair alike.
 import os
 import statistics
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import partial
 
 from side import Side
 
@@ -62,10 +62,9 @@ class Bench:
     rest_s: float = 1.0
     # What should not have happened, in any run since the row began.
     faults: list = field(default_factory=list)
-    # What was measured since the row began, for who wants to look closer.
+    # What the row looked at, for who wants to look closer.
     raw: list = field(default_factory=list)
-
-    __hash__ = object.__hash__
+    _fan_outs: dict = field(default_factory=dict)
 
     def side(self, kind, cores=1, **more):
         """A side on one core with its load, or on two."""
@@ -85,9 +84,15 @@ class Bench:
         self.raw += pairs
         return pairs
 
-    @cache
     def fan_outs(self, connections, **more):
-        return self.each(lambda: fan_out(self, "floor", connections, **more), lambda: fan_out(self, "server", connections, **more))
+        """Pairs of floor and server, of which several rows take their figures."""
+        which = (connections, *sorted(more.items()))
+        if which in self._fan_outs:
+            self.raw += self._fan_outs[which]
+        else:
+            sides = [partial(fan_out, self, kind, connections, **more) for kind in ("floor", "server")]
+            self._fan_outs[which] = self.each(*sides)
+        return self._fan_outs[which]
 
 
 class Watched(Side):

@@ -14,7 +14,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    latency::Histogram,
+    latency::Sorted,
     wire::{self, Incoming, Transport},
 };
 
@@ -67,12 +67,11 @@ pub struct Clients {
     last_opened: Instant,
     /// Numbers the connections of this process's life, for their addresses.
     connected: usize,
-    /// By sequence; the first stands for what was before.
+    /// By sequence.
     publications: Vec<Publication>,
     /// Deliveries that are still to come.
-    pub missing: u64,
+    pub missing: usize,
     pub heartbeats: u64,
-    pub latencies: Histogram,
     /// Where the last publication had its mark.
     mark: usize,
     faults: Faults,
@@ -114,29 +113,14 @@ enum Stage {
 pub struct Publication {
     region: usize,
     sent_at: Instant,
-    pub expected: u64,
-    pub delivered: u64,
-    pub first_at: Option<Instant>,
-    pub last_at: Option<Instant>,
-}
-
-impl Publication {
-    /// How long after the post that was, in microseconds.
-    pub fn micros_until(&self, at: Instant) -> f64 {
-        at.saturating_duration_since(self.sent_at).as_secs_f64() * 1e6
-    }
+    /// How many clients are to get it.
+    pub expected: usize,
+    /// How long after the post each got it, in microseconds.
+    pub latencies: Vec<u32>,
 }
 
 impl Clients {
     pub fn new(address: SocketAddrV4) -> Self {
-        let nothing = Publication {
-            region: 0,
-            sent_at: Instant::now(),
-            expected: 0,
-            delivered: 0,
-            first_at: None,
-            last_at: None,
-        };
         Self {
             address,
             connections: Vec::new(),
@@ -146,10 +130,9 @@ impl Clients {
             opened: 0,
             last_opened: Instant::now(),
             connected: 0,
-            publications: vec![nothing],
+            publications: Vec::new(),
             missing: 0,
             heartbeats: 0,
-            latencies: Histogram::default(),
             mark: 0,
             faults: Faults::default(),
         }
@@ -265,20 +248,20 @@ impl Clients {
             let Opening { region: asked, stalled, .. } = self.groups[connection.group].opening;
             !stalled && asked.is_none_or(|asked| asked == region)
         };
-        let expected = self.connections.iter().flatten().filter(listens).count() as u64;
+        let expected = self.connections.iter().flatten().filter(listens).count();
         self.missing += expected;
-        self.publications.push(Publication {
-            region,
-            sent_at: Instant::now(),
-            expected,
-            delivered: 0,
-            first_at: None,
-            last_at: None,
-        });
+        let latencies = Vec::with_capacity(expected);
+        self.publications.push(Publication { region, sent_at: Instant::now(), expected, latencies });
     }
 
     pub fn publications_from(&self, sequence: usize) -> &[Publication] {
         &self.publications[sequence..]
+    }
+
+    /// Takes the latencies of the publications from this one on.
+    pub fn take_latencies(&mut self, sequence: usize) -> Vec<Sorted> {
+        let publications = self.publications[sequence..].iter_mut();
+        publications.map(|it| Sorted::new(std::mem::take(&mut it.latencies))).collect()
     }
 
     // Listening.
@@ -404,10 +387,7 @@ impl Clients {
         if connection.stage != Stage::Open {
             return;
         }
-        self.latencies.record(publication.micros_until(now) as u64);
-        publication.delivered += 1;
-        publication.first_at.get_or_insert(now);
-        publication.last_at = Some(now);
+        publication.latencies.push(now.saturating_duration_since(publication.sent_at).as_micros() as u32);
         self.missing = self.missing.saturating_sub(1);
     }
 

@@ -1,64 +1,24 @@
-//! Latencies of millions of deliveries in little memory.
+//! Percentiles and medians of what was measured.
 
-/// Counts of microseconds in steps of at most 1/32 of the value.
-pub struct Histogram {
-    counts: Vec<u64>,
-    total: u64,
-    max: u64,
-}
+/// Latencies of one publication's deliveries, in microseconds, from the shortest.
+pub struct Sorted(Vec<u32>);
 
-/// Steps in each power of two, as a power of two.
-const STEPS: u32 = 5;
+impl Sorted {
+    pub fn new(mut micros: Vec<u32>) -> Self {
+        micros.sort_unstable();
+        Self(micros)
+    }
 
-impl Default for Histogram {
-    fn default() -> Self {
-        // Up to 2^40 us, which is twelve days.
-        Self { counts: vec![0; 40 << STEPS], total: 0, max: 0 }
+    /// The one that this part of all does not exceed: 0 is the first, 1 the last. None where nothing was delivered.
+    pub fn percentile(&self, part: f64) -> Option<u32> {
+        let place = (self.0.len() as f64 * part).ceil() as usize;
+        self.0.get(place.saturating_sub(1)).copied()
     }
 }
 
-impl Histogram {
-    pub fn record(&mut self, micros: u64) {
-        let last = self.counts.len() - 1;
-        self.counts[step(micros).min(last)] += 1;
-        self.total += 1;
-        self.max = self.max.max(micros);
-    }
-
-    /// The value that this part of all values does not exceed; 0 where there is none.
-    pub fn percentile(&self, part: f64) -> u64 {
-        let wanted = ((self.total as f64 * part).ceil() as u64).max(1);
-        let mut seen = 0;
-        let reached = self.counts.iter().position(|count| {
-            seen += count;
-            seen >= wanted
-        });
-        reached.map_or(0, |step| start(step).min(self.max))
-    }
-
-    pub fn max(&self) -> u64 {
-        self.max
-    }
-}
-
-/// The step that holds a value.
-fn step(value: u64) -> usize {
-    let bits = u64::BITS - value.leading_zeros();
-    let shift = bits.saturating_sub(STEPS + 1);
-    ((shift as usize) << STEPS) + (value >> shift) as usize
-}
-
-/// The lowest value of a step.
-fn start(step: usize) -> u64 {
-    let shift = (step >> STEPS).saturating_sub(1);
-    ((step - (shift << STEPS)) as u64) << shift
-}
-
-/// The value in the middle; 0 where there is none.
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+/// The one in the middle; 0 where there is none.
+pub fn median(values: impl Iterator<Item = u32>) -> u32 {
+    Sorted::new(values.collect()).percentile(0.5).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -66,18 +26,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_starts_within_a_thirty_second_of_each_of_its_values() {
-        for value in (0..5000).chain([1 << 20, (1 << 20) + 12_345, u64::from(u32::MAX)]) {
-            let start = start(step(value));
-            assert!(start <= value && value - start <= value / 32, "{value}: {start}");
-        }
+    fn percentiles_count_from_the_shortest() {
+        let latencies = Sorted::new((1..=200).rev().collect());
+        let percentiles = [0.0, 0.5, 0.99, 1.0].map(|part| latencies.percentile(part));
+        assert_eq!(percentiles, [Some(1), Some(100), Some(198), Some(200)]);
+        assert_eq!(Sorted::new(Vec::new()).percentile(0.5), None);
     }
 
     #[test]
-    fn percentiles_count_from_the_smallest() {
-        let mut histogram = Histogram::default();
-        assert_eq!(histogram.percentile(0.5), 0);
-        (1..=50).for_each(|value| histogram.record(value));
-        assert_eq!((histogram.percentile(0.5), histogram.percentile(1.0), histogram.max()), (25, 50, 50));
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([9, 1, 5].into_iter()), 5);
+        assert_eq!(median([].into_iter()), 0);
     }
 }

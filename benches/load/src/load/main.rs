@@ -9,7 +9,7 @@
 //! - `account` reads from /proc what the server spends
 //! - `clients` are the connections and what arrived at them
 //! - `publisher` posts
-//! - `latency` is the histogram
+//! - `latency` has percentiles and medians
 //! - `wire` is the little of HTTP, WebSocket and server-sent events that this needs
 
 mod account;
@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use account::Usage;
 use clients::{Clients, Faults, Opening};
-use latency::{Histogram, median};
+use latency::median;
 use publisher::Publisher;
 
 /// How long a command may take before it answers with what it has.
@@ -133,17 +133,16 @@ enum What {
     },
     Published {
         /// Publications that should have arrived at clients, and that did.
-        expected: u64,
-        delivered: u64,
+        expected: usize,
+        delivered: usize,
         /// Heartbeats that arrived meanwhile.
         heartbeats: u64,
-        /// From the post to the clients, over all of them.
-        p50_us: u64,
-        p99_us: u64,
-        max_us: u64,
-        /// From the post to the first and the last client; the medians over all publications.
-        first_us: f64,
-        last_us: f64,
+        /// From the post to the first client, to half of them, to 99 of a hundred, and to the last; each is the median
+        /// over all publications, so that one which something else on the machine held up does not decide.
+        first_us: u32,
+        p50_us: u32,
+        p99_us: u32,
+        last_us: u32,
         /// The last receipt's id, and this program's own number of it.
         position: String,
         sequence: usize,
@@ -221,7 +220,6 @@ impl Load {
 
     fn publish(&mut self, publishing: &Publishing) -> Answer {
         self.publisher.open_lanes(&self.epoll, LANES, publishing.burst);
-        self.clients.latencies = Histogram::default();
         let first = self.clients.next_sequence();
         let heartbeats = self.clients.heartbeats;
         let before = self.account();
@@ -242,17 +240,18 @@ impl Load {
             }
             self.pause(Duration::from_millis(publishing.gap_ms));
         }
-        let publications = self.clients.publications_from(first);
-        let latencies = &self.clients.latencies;
+        let expected = self.clients.publications_from(first).iter().map(|it| it.expected).sum();
+        let delivered = self.clients.publications_from(first).iter().map(|it| it.latencies.len()).sum();
+        let latencies = self.clients.take_latencies(first);
+        let percentile = |part| median(latencies.iter().filter_map(|it| it.percentile(part)));
         let what = What::Published {
-            expected: publications.iter().map(|it| it.expected).sum(),
-            delivered: publications.iter().map(|it| it.delivered).sum(),
+            expected,
+            delivered,
             heartbeats: self.clients.heartbeats - heartbeats,
-            p50_us: latencies.percentile(0.5),
-            p99_us: latencies.percentile(0.99),
-            max_us: latencies.max(),
-            first_us: median(publications.iter().filter_map(|it| it.first_at.map(|at| it.micros_until(at)))),
-            last_us: median(publications.iter().filter_map(|it| it.last_at.map(|at| it.micros_until(at)))),
+            first_us: percentile(0.0),
+            p50_us: percentile(0.5),
+            p99_us: percentile(0.99),
+            last_us: percentile(1.0),
             position: self.publisher.position().to_owned(),
             sequence: self.clients.next_sequence() - 1,
         };
