@@ -13,11 +13,13 @@ import statistics
 import sys
 from pathlib import Path
 
+from rows import ROWS
+
 HERE = Path(__file__).resolve().parent
 
-# The drawing's lines: a name, and whether it is the second of each pair.
+# The drawing's lines, and which of a pair each is.
 SIDES = {"floor": 0, "server": 1}
-WIDTH, HEIGHT = 860, 340
+WIDTH, HEIGHT = 860, 320
 
 
 def main():
@@ -35,14 +37,15 @@ def stored(folder):
     return {result["row"]: result for result in results}
 
 
-def table(results, order=()):
+def table(results):
     """Measures that have a target, in Markdown."""
-    lines = ["| | measured | target |", "| --- | --- | --- |"]
-    for row in sorted(results, key=lambda row: (list(order) + [row]).index(row)):
-        for measure in results[row]["measures"]:
-            if measure["target"]:
-                name = measure["name"] if measure["name"].startswith(row) else f"{row}: {measure['name']}"
-                lines.append(f"| {name} | {measure['text']}{'' if measure['ok'] else ' (missed)'} | {measure['target']} |")
+    lines = ["| row | | measured | target |", "| --- | --- | --- | --- |"]
+    for row in filter(results.get, ROWS):
+        name = f"`{row}`"
+        for measure in filter(lambda measure: measure["target"], results[row]["measures"]):
+            measured = measure["text"] + ("" if measure["ok"] else " (missed)")
+            lines.append(f"| {name} | {measure['name']} | {measured} | {measure['target']} |")
+            name = ""
     return "\n".join(lines)
 
 
@@ -89,7 +92,7 @@ path {{ fill: none; stroke-width: 2 }}
 def panel(left, title, lines, write):
     """One diagram: connections to the right, on a logarithmic scale, and the figure upwards from 0."""
     sizes = list(next(iter(lines.values())))
-    top, bottom, start, width = 60, HEIGHT - 50, left + 50, WIDTH / 2 - 150
+    top, bottom, start, width = 60, HEIGHT - 50, left + 50, WIDTH / 2 - 170
     step = nice_step(max(max(line.values()) for line in lines.values()))
     highest = step * math.ceil(max(max(line.values()) for line in lines.values()) / step)
     x = lambda size: start + width * math.log(size / sizes[0]) / math.log(sizes[-1] / sizes[0])
@@ -99,7 +102,7 @@ def panel(left, title, lines, write):
     for tick in range(round(highest / step) + 1):
         at = y(tick * step)
         parts.append(f'<line class="grid" x1="{start}" x2="{start + width}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{start - 8}" y="{at + 4:.1f}" text-anchor="end">{tick * step:g}</text>\n')
+        parts.append(f'<text x="{start - 8}" y="{at + 4:.1f}" text-anchor="end">{tick * step:,g}</text>\n')
     for size in sizes:
         parts.append(f'<text x="{x(size):.1f}" y="{bottom + 20}" text-anchor="middle">{size:,}</text>\n')
     parts.append(f'<text x="{start + width / 2:.1f}" y="{bottom + 38}" text-anchor="middle">connections</text>\n')

@@ -254,7 +254,7 @@ def scale(bench):
     sizes = {size: bench.fan_outs(size) for size in bench.sizes}
     measures = [Measure(f"CPU per delivery / floor at {size:,}", ratio(pairs, "delivery_us")) for size, pairs in sizes.items()]
     growth = measures[-1].value / measures[0].value
-    return [*measures, Measure("its growth over all sizes / floor's growth", growth, at_most=1.05)]
+    return [*measures, Measure("growth from the fewest to the most connections / floor's", growth, at_most=1.05)]
 
 
 def regions(bench):
