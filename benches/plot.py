@@ -65,10 +65,12 @@ def drawing(figures):
     unit = next(iter(cost["floor"].values()))
     cost = {side: {size: value / unit for size, value in line.items()} for side, line in cost.items()}
     panels = [
-        panel(20, "CPU per delivery (floor at 500 connections = 1)", cost, lambda value: f"{value:.2f}"),
-        panel(WIDTH / 2 + 20, "User memory per connection, bytes", figures["busy_bytes"], lambda value: f"{value:,.0f}"),
+        panel(20, "CPU per delivery (floor at 500 connections = 1)", cost, "{:.2f}".format),
+        panel(WIDTH / 2 + 20, "User memory per connection, bytes", figures["busy_bytes"], "{:,.0f}".format),
     ]
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="CPU per delivery and memory per connection, server and floor, over the number of connections">
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">
+<title>CPU per delivery and memory per connection, server and floor, over the number of connections</title>
 <style>
 svg {{ --ground: #ffffff; --text: #24292f; --quiet: #57606a; --grid: #d8dee4; --server: #0969da; --floor: #6e7781 }}
 @media (prefers-color-scheme: dark) {{
@@ -95,8 +97,12 @@ def panel(left, title, lines, write):
     top, bottom, start, width = 60, HEIGHT - 50, left + 50, WIDTH / 2 - 170
     step = nice_step(max(max(line.values()) for line in lines.values()))
     highest = step * math.ceil(max(max(line.values()) for line in lines.values()) / step)
-    x = lambda size: start + width * math.log(size / sizes[0]) / math.log(sizes[-1] / sizes[0])
-    y = lambda value: bottom - (bottom - top) * value / highest
+
+    def x(size):
+        return start + width * math.log(size / sizes[0]) / math.log(sizes[-1] / sizes[0])
+
+    def y(value):
+        return bottom - (bottom - top) * value / highest
 
     parts = [f'<text class="title" x="{left}" y="30">{title}</text>\n']
     for tick in range(round(highest / step) + 1):
@@ -116,7 +122,8 @@ def panel(left, title, lines, write):
         up += (-8 if above else 8) if close else 0
         parts.append(f'<g class="{side}"><path d="M{path}"/>')
         parts.extend(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3"/>' for across, up in points)
-        parts.append(f'<text class="name" x="{across + 10:.1f}" y="{up + 4:.1f}">{side} {write(list(line.values())[-1])}</text></g>\n')
+        name = f"{side} {write(line[sizes[-1]])}"
+        parts.append(f'<text class="name" x="{across + 10:.1f}" y="{up + 4:.1f}">{name}</text></g>\n')
     return "".join(parts)
 
 

@@ -230,8 +230,8 @@ fn hello() -> Vec<u8> {
         .into()
 }
 
-const STREAM_OPENS: &[u8] =
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n";
+const STREAM_OPENS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
+      Transfer-Encoding: chunked\r\n\r\n";
 
 /// The answer that turns a request into a WebSocket (RFC 6455 §4.2.2).
 fn upgraded(key: &[u8]) -> Vec<u8> {

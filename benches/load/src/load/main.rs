@@ -94,13 +94,11 @@ struct Publishing {
     regions: usize,
     /// The length of the message that clients get, in bytes.
     length: usize,
-    /// Whether to wait for the clients; else for the receipts only.
-    wait: bool,
 }
 
 impl Default for Publishing {
     fn default() -> Self {
-        Self { messages: 1, burst: 1, gap_ms: 20, regions: 1, length: 700, wait: true }
+        Self { messages: 1, burst: 1, gap_ms: 20, regions: 1, length: 700 }
     }
 }
 
@@ -234,7 +232,7 @@ impl Load {
                 left -= 1;
             }
             let began = Instant::now();
-            let waits = |load: &Self| load.publisher.waits() || (publishing.wait && load.clients.missing > 0);
+            let waits = |load: &Self| load.publisher.waits() || load.clients.missing > 0;
             while waits(self) && began.elapsed() < PATIENCE {
                 self.turn(Some(Duration::from_millis(100)));
             }
