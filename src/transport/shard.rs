@@ -143,7 +143,7 @@ impl<S: Read + Write> Shard<S> {
             closing: VecDeque::new(),
             reads: Vec::new(),
             unread: Vec::new(),
-            draining: false,
+            draining: connections.shutdown.is_draining(),
             opened: 0,
             buffer: vec![0; READ_BUFFER].into(),
             found: Vec::new(),
@@ -293,22 +293,28 @@ impl<S: Read + Write> Shard<S> {
         gone.into_iter().for_each(|key| self.remove(key));
     }
 
-    /// The socket may have something to read.
-    pub fn readable(&mut self, id: Id) {
+    /// The socket may have something to read; `ends` where nothing will come behind that.
+    pub fn readable(&mut self, id: Id, ends: bool) {
         if !self.has(id) {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.read(id, &mut buffer);
+        self.read(id, &mut buffer, ends);
         self.buffer = buffer;
     }
 
-    fn read(&mut self, id: Id, buffer: &mut [u8]) {
+    fn read(&mut self, id: Id, buffer: &mut [u8], ends: bool) {
         for _ in 0..READS_IN_A_ROW {
             let Some(client) = self.clients.get_mut(id.key).filter(|client| client.serial == id.serial) else { return };
             match client.socket.read(buffer) {
                 Ok(0) => return self.remove(id.key),
-                Ok(length) => self.received(id.key, &mut buffer[..length]),
+                Ok(length) => {
+                    self.received(id.key, &mut buffer[..length]);
+                    // That was all: what comes later is told anew, but for the end.
+                    if length < buffer.len() && !ends {
+                        return;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return self.remove(id.key),
@@ -328,7 +334,7 @@ impl<S: Read + Write> Shard<S> {
     /// What is left to read of sockets that had much; whether there is still more.
     pub fn read_on(&mut self) -> bool {
         for id in std::mem::take(&mut self.unread) {
-            self.readable(id);
+            self.readable(id, true);
         }
         !self.unread.is_empty()
     }
@@ -402,15 +408,6 @@ impl<S: Read + Write> Shard<S> {
         self.draining = true;
         let open: Vec<usize> = self.clients.iter().map(|(key, _)| key).filter(|key| self.is_open(*key)).collect();
         open.into_iter().for_each(|key| self.restart(key));
-    }
-
-    /// How many clients there are, in whatever stage.
-    pub fn len(&self) -> usize {
-        self.clients.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.clients.is_empty()
     }
 
     /// The head of the answer, hello, and what was missed, in one write.

@@ -200,8 +200,9 @@ impl Thread {
                 if event.is_writable() {
                     shard.writable(id);
                 }
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    shard.readable(id);
+                let ends = event.is_read_closed() || event.is_error();
+                if event.is_readable() || ends {
+                    shard.readable(id, ends);
                 }
             }
             match received {

@@ -75,7 +75,7 @@ pub async fn run(world: World, hub: Arc<Hub>) {
                         shard.writable(id);
                     }
                     if shard.id(id.key) == Some(id) && shard.socket(id).has_something() {
-                        shard.readable(id);
+                        shard.readable(id, random.once_in(2));
                     }
                 }
             }
