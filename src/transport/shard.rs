@@ -527,14 +527,15 @@ impl<S: Read + Write> Shard<S> {
                 let mut answer = Vec::new();
                 let mut end = None;
                 let (connection, metrics) = (&mut client.connection, &self.connections.metrics);
-                let result =
-                    client.decoder.feed(bytes, |incoming| match connection.receive(incoming, metrics, &mut answer) {
-                        ControlFlow::Continue(()) => ControlFlow::Continue(()),
-                        ControlFlow::Break(reason) => {
-                            end = Some(reason);
-                            ControlFlow::Break(())
-                        }
-                    });
+                let result = client.decoder.feed(bytes, |incoming| {
+                    // Without a break, after which the decoder would not find the client's goodbye either.
+                    if end.is_none()
+                        && let ControlFlow::Break(reason) = connection.receive(incoming, metrics, &mut answer)
+                    {
+                        end = Some(reason);
+                    }
+                    ControlFlow::Continue(())
+                });
                 if !answer.is_empty() && client.send(&answer).is_err() {
                     return self.remove(key);
                 }
@@ -813,5 +814,76 @@ impl Tally {
             published.handed_over(handed);
         }
         connections.metrics.delivered(self.handed.iter().sum());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        history::{Retention, memory::MemoryHistory},
+        hub::{Hub, HubOptions},
+        limits::Limits,
+        metrics::Metrics,
+        region::Regions,
+        shutdown::Shutdown,
+    };
+
+    /// What the client has sent; it takes everything.
+    #[derive(Default)]
+    struct Socket(VecDeque<u8>);
+
+    impl Read for Socket {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { self.0.read(buffer) }
+        }
+    }
+
+    impl Write for Socket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn shard() -> Shard<Socket> {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let history = MemoryHistory::new(Retention { max_count: 10, max_age: day, dedup_window: day });
+        let metrics = Arc::new(Metrics::default());
+        let hub = Hub::open(Arc::new(history), HubOptions::default(), metrics.clone()).await.expect("a hub");
+        let heartbeat = Duration::from_secs(25);
+        Shard::new(Connections { hub, metrics, shutdown: Shutdown::default(), heartbeat })
+    }
+
+    fn open(shard: &mut Shard<Socket>) -> Id {
+        let Ok(permit) = Limits::new(1, 1).admit(None) else { panic!("there is room for one") };
+        let wish = Wish::Subscribe(shard.connections.hub.start(Regions::All, None));
+        let (socket, wire) = (Socket::default(), Wire::WebSocket);
+        let opening = Opening { socket, wire, permit, head: Bytes::new(), early: Bytes::new(), wish };
+        shard.open(opening, 0).expect("it stays")
+    }
+
+    fn send(shard: &mut Shard<Socket>, id: Id, frame: &[u8]) {
+        shard.socket(id).0.extend(frame);
+        shard.readable(id, false);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_was_refused_something_leaves_with_its_goodbye_and_not_only_in_time() {
+        let mut shard = shard().await;
+        let (binary, close) = ([0x82, 0x80, 0, 0, 0, 0], [0x88, 0x80, 0, 0, 0, 0]);
+        let id = open(&mut shard);
+        send(&mut shard, id, &binary);
+        assert!(shard.has(id), "it may answer");
+        send(&mut shard, id, &close);
+        assert!(!shard.has(id), "it has answered");
+
+        let id = open(&mut shard);
+        send(&mut shard, id, &binary);
+        shard.tick(Instant::now() + CLOSE_TIMEOUT);
+        assert!(!shard.has(id), "it has not answered in time");
     }
 }
