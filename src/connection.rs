@@ -11,7 +11,7 @@ use crate::{
     limits::{MessageRate, Permit},
     metrics::Metrics,
     position::Position,
-    protocol::{Disconnect, Frame, Message, Pace, is_ping},
+    protocol::{Disconnect, Frame, Message, Pace, Wire, is_ping},
     publication::Timestamp,
     shutdown::Shutdown,
 };
@@ -92,7 +92,7 @@ impl Connection {
             }
             _ if !self.may_say_more() => return disconnect(Disconnect::Flood),
             Incoming::Text(text) if is_ping(text) => {
-                answer.extend_from_slice(Frame::message(&Message::Pong, None).bytes(crate::protocol::Wire::WebSocket));
+                answer.extend_from_slice(Frame::message(&Message::Pong, None).bytes(Wire::WebSocket));
             }
             Incoming::Text(_) => metrics.ignored_message(),
             Incoming::Binary(_) => return disconnect(Disconnect::Binary),

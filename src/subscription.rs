@@ -32,6 +32,8 @@ enum State {
     Live,
     /// Looks for the next publication in the history.
     Behind,
+    /// Behind, and a page of the store is being read for it.
+    Reading,
 }
 
 /// What the subscriptions of one thread share: what was received last, and who asks for which regions.
@@ -75,8 +77,10 @@ pub struct StoreRead {
 pub enum CatchUp {
     /// Publications were found in memory.
     Found,
-    /// They have to be read.
+    /// They have to be read, and are being read from now on.
     Read(StoreRead),
+    /// They are being read.
+    Reading,
     /// Nothing more: the subscription is live.
     Live,
 }
@@ -118,7 +122,7 @@ impl Feed {
             return known;
         }
         let regions = subscriber.regions().clone();
-        let of_batch = due(&self.batch, &regions);
+        let of_batch = matching(&self.batch, |published| regions.contains(&published.region));
         let selection = Selection { regions: regions.clone(), subscriptions: 1, of_batch };
         let place = self.free.pop().unwrap_or(self.selections.len() as u32);
         match self.selections.get_mut(place as usize) {
@@ -172,9 +176,7 @@ impl Feed {
         if self.batch.first().is_none_or(is_new) {
             return due;
         }
-        let new =
-            (0..).zip(&self.batch).filter(|(_, published)| is_new(published)).fold(0, |new, (at, _)| new | 1 << at);
-        due & new
+        due & matching(&self.batch, is_new)
     }
 
     /// The batch was offered to every subscription.
@@ -199,7 +201,9 @@ impl Feed {
     /// Whether the subscription was live.
     pub fn lagged(&self, subscription: &mut Subscription) -> bool {
         let was_live = subscription.state == State::Live;
-        self.fall_behind(subscription, 0);
+        if was_live {
+            self.fall_behind(subscription, 0);
+        }
         was_live
     }
 
@@ -227,13 +231,17 @@ impl Feed {
         subscription: &mut Subscription,
         found: &mut Vec<Arc<Published>>,
     ) -> Result<CatchUp, PositionLost> {
-        found.clear();
-        if subscription.state == State::Live {
-            return Ok(CatchUp::Live);
+        match subscription.state {
+            State::Live => return Ok(CatchUp::Live),
+            State::Reading => return Ok(CatchUp::Reading),
+            State::Behind => {}
         }
         match self.hub.next_after(subscription.position, subscription.subscriber.regions(), found) {
             NextAfter::Found => Ok(CatchUp::Found),
-            NextAfter::InStore { after, head } => Ok(CatchUp::Read(StoreRead { after, head })),
+            NextAfter::InStore { after, head } => {
+                subscription.state = State::Reading;
+                Ok(CatchUp::Read(StoreRead { after, head }))
+            }
             NextAfter::UpToDate(head) => {
                 subscription.position = head;
                 subscription.state = State::Live;
@@ -243,17 +251,18 @@ impl Feed {
         }
     }
 
-    /// What of a page is for the subscription, oldest first; each is given out by [`Subscription::given`]. None where
+    /// What of a page is for the subscription that it was read for, oldest first; each is given out by [`Subscription::given`]. None where
     /// the store did not answer: the position is kept, so the client waits and misses nothing.
     ///
     /// # Errors
     /// When the position is lost; the client has to start again.
     pub fn read(
         &self,
-        subscription: &Subscription,
+        subscription: &mut Subscription,
         read: StoreRead,
         page: Result<Page, HistoryError>,
     ) -> Result<Vec<Publication>, PositionLost> {
+        subscription.state = State::Behind;
         let regions = subscription.subscriber.regions();
         match page {
             Ok(page) if page.trimmed.reaches_past(subscription.position.offset, regions) => Err(PositionLost),
@@ -276,7 +285,7 @@ impl Subscription {
     }
 }
 
-fn due(batch: &[Arc<Published>], regions: &Regions) -> Due {
-    let of_regions = (0..).zip(batch).filter(|(_, published)| regions.contains(&published.region));
-    of_regions.fold(0, |due, (at, _)| due | 1 << at)
+/// Those of the batch that are wanted.
+fn matching(batch: &[Arc<Published>], is_wanted: impl Fn(&Arc<Published>) -> bool) -> Due {
+    (0..).zip(batch).filter(|(_, published)| is_wanted(published)).fold(0, |due, (at, _)| due | 1 << at)
 }

@@ -113,8 +113,6 @@ struct Client<S> {
 
 enum Stage {
     Open(Subscription),
-    /// Open, and a page of the store is being read for it.
-    Reading(Subscription),
     /// It was told why it ends, and may answer.
     Closing,
     /// It ends when it has taken what is in the outbox.
@@ -219,9 +217,8 @@ impl<S: Read + Write> Shard<S> {
             }
             event => {
                 self.offer();
-                let is_lost = |client: &Client<S>| match &client.stage {
-                    Stage::Open(subscription) | Stage::Reading(subscription) => self.feed.is_lost(subscription, &event),
-                    Stage::Closing | Stage::Ending => false,
+                let is_lost = |client: &Client<S>| {
+                    client.stage.subscription().is_some_and(|subscription| self.feed.is_lost(subscription, &event))
                 };
                 let lost: Vec<usize> =
                     self.clients.iter().filter(|(_, client)| is_lost(client)).map(|(key, _)| key).collect();
@@ -351,32 +348,20 @@ impl<S: Read + Write> Shard<S> {
         }
         let client = &mut self.clients[id.key];
         // It may have been closed meanwhile.
-        let Stage::Reading(_) = client.stage else { return };
-        let Stage::Reading(mut subscription) = std::mem::replace(&mut client.stage, Stage::Closing) else { return };
-        let publications = self.feed.read(&subscription, read, page);
-        if let Ok(publications) = &publications {
-            let encode = |publication| Frame::publication(publication).rest(client.wire, 0);
-            let pieces: Vec<Bytes> = publications.iter().map(encode).collect();
-            match client.write_pieces(&pieces) {
-                Ok(given) => {
-                    // What the socket did not take is read again: the position is the queue.
-                    if let Some(last) = given.checked_sub(1) {
-                        subscription.given(publications[last].position);
-                    }
-                    self.connections.metrics.replayed(given as u64);
-                    self.connections.metrics.delivered(given as u64);
-                }
-                Err(_) => {
-                    client.stage = Stage::Open(subscription);
-                    return self.remove(id.key);
-                }
-            }
+        let Stage::Open(subscription) = &mut client.stage else { return };
+        let Ok(publications) = self.feed.read(subscription, read, page) else {
+            return self.disconnect(id.key, Disconnect::PositionLost);
+        };
+        let encode = |publication| Frame::publication(publication).rest(client.wire, 0);
+        let pieces: Vec<Bytes> = publications.iter().map(encode).collect();
+        let Ok(given) = client.write_pieces(&pieces) else { return self.remove(id.key) };
+        // What the socket did not take is read again: the position is the queue.
+        if let (Stage::Open(subscription), Some(last)) = (&mut client.stage, given.checked_sub(1)) {
+            subscription.given(publications[last].position);
         }
-        client.stage = Stage::Open(subscription);
-        match publications {
-            Ok(_) => self.advance(id.key),
-            Err(_) => self.disconnect(id.key, Disconnect::PositionLost),
-        }
+        self.connections.metrics.replayed(given as u64);
+        self.connections.metrics.delivered(given as u64);
+        self.advance(id.key);
     }
 
     /// When [`Shard::tick`] has something to do; none while nobody is connected.
@@ -416,8 +401,11 @@ impl<S: Read + Write> Shard<S> {
         let Stage::Open(subscription) = &mut client.stage else { return };
         let hello = Bytes::from([&head, hello.bytes(client.wire)].concat());
         let mut pieces = vec![hello.clone()];
-        if let Ok(CatchUp::Found) = self.feed.catch_up(subscription, &mut self.found) {
-            pieces.extend(self.found.iter().map(|published| published.frame.rest(client.wire, 0)));
+        match self.feed.catch_up(subscription, &mut self.found) {
+            Ok(CatchUp::Found) => pieces.extend(self.found.iter().map(|found| found.frame.rest(client.wire, 0))),
+            Ok(CatchUp::Read(read)) => self.reads.push((Id { key, serial: client.serial }, read)),
+            // Nothing, or a loss, which is told behind hello.
+            Ok(CatchUp::Live | CatchUp::Reading) | Err(_) => {}
         }
         let Ok(given) = client.write_pieces(&pieces) else { return self.remove(key) };
         if given == 0 {
@@ -445,21 +433,14 @@ impl<S: Read + Write> Shard<S> {
                 return;
             };
             match self.feed.catch_up(subscription, &mut self.found) {
-                Ok(CatchUp::Live) => return,
+                Ok(CatchUp::Live | CatchUp::Reading) => return,
                 Ok(CatchUp::Found) => {
                     let pieces = self.found.iter().map(|published| published.frame.rest(client.wire, 0));
                     let pieces: Vec<Bytes> = pieces.collect();
                     let Ok(given) = client.write_pieces(&pieces) else { return self.remove(key) };
                     self.given(key, given);
                 }
-                Ok(CatchUp::Read(read)) => {
-                    let Stage::Open(subscription) = std::mem::replace(&mut client.stage, Stage::Closing) else {
-                        return;
-                    };
-                    client.stage = Stage::Reading(subscription);
-                    self.reads.push((Id { key, serial: client.serial }, read));
-                    return;
-                }
+                Ok(CatchUp::Read(read)) => return self.reads.push((Id { key, serial: client.serial }, read)),
                 Err(_) => return self.disconnect(key, Disconnect::PositionLost),
             }
         }
@@ -523,7 +504,7 @@ impl<S: Read + Write> Shard<S> {
                     self.remove(key);
                 }
             }
-            (Stage::Open(_) | Stage::Reading(_), Wire::WebSocket) => {
+            (Stage::Open(_), Wire::WebSocket) => {
                 let mut answer = Vec::new();
                 let mut end = None;
                 let (connection, metrics) = (&mut client.connection, &self.connections.metrics);
@@ -599,9 +580,7 @@ impl<S: Read + Write> Shard<S> {
     /// The client is none any more, though its socket may still be open.
     fn leave(&mut self, key: usize) {
         let client = &mut self.clients[key];
-        if let Stage::Open(subscription) | Stage::Reading(subscription) =
-            std::mem::replace(&mut client.stage, Stage::Closing)
-        {
+        if let Stage::Open(subscription) = std::mem::replace(&mut client.stage, Stage::Closing) {
             tracing::debug!(transport = ?kind(client.wire), position = %self.feed.position(&subscription), "left");
             self.feed.unsubscribe(subscription);
             self.connections.metrics.left(kind(client.wire));
@@ -638,7 +617,7 @@ impl<S> Drop for Shard<S> {
 impl Stage {
     fn subscription(&self) -> Option<&Subscription> {
         match self {
-            Self::Open(subscription) | Self::Reading(subscription) => Some(subscription),
+            Self::Open(subscription) => Some(subscription),
             Self::Closing | Self::Ending => None,
         }
     }
@@ -685,39 +664,42 @@ impl<S: Write> Client<S> {
 
     /// Writes what waits, as far as the socket takes it.
     fn flush(&mut self, connections: &Connections, feed: &Feed) -> io::Result<()> {
-        while let Some(outbox) = &mut self.outbox
-            && !self.is_blocked
-        {
-            let mut waiting = outbox.rest.len() + outbox.answers.len();
-            if waiting > 0 {
-                let slices = [IoSlice::new(&outbox.rest), IoSlice::new(&outbox.answers)];
-                let written = write(&mut self.socket, &slices)?;
-                waiting -= written;
-                if written > 0 {
-                    self.stalled = 0;
-                }
-                let of_rest = written.min(outbox.rest.len());
-                let _ = outbox.rest.split_to(of_rest);
-                outbox.answers.drain(..written - of_rest);
-            }
-            if outbox.rest.is_empty()
-                && let Some(published) = outbox.of.take()
-            {
-                published.handed_over(1);
-                connections.metrics.delivered(1);
-            }
-            self.is_blocked = waiting > 0;
-            if !self.is_blocked {
-                let heartbeat = outbox.heartbeat;
-                self.outbox = None;
-                self.stalled = 0;
-                if heartbeat && let Some(subscription) = self.stage.subscription() {
-                    let frame = connections.hub.heartbeat(feed.position(subscription));
-                    self.send(frame.bytes(self.wire))?;
-                }
-            }
+        if self.is_blocked {
+            return Ok(());
         }
-        Ok(())
+        let Some(outbox) = &mut self.outbox else { return Ok(()) };
+        let mut waiting = outbox.rest.len() + outbox.answers.len();
+        if waiting > 0 {
+            let slices = [IoSlice::new(&outbox.rest), IoSlice::new(&outbox.answers)];
+            let written = write(&mut self.socket, &slices)?;
+            waiting -= written;
+            if written > 0 {
+                self.stalled = 0;
+            }
+            let of_rest = written.min(outbox.rest.len());
+            let _ = outbox.rest.split_to(of_rest);
+            outbox.answers.drain(..written - of_rest);
+        }
+        if outbox.rest.is_empty()
+            && let Some(published) = outbox.of.take()
+        {
+            published.handed_over(1);
+            connections.metrics.delivered(1);
+        }
+        self.is_blocked = waiting > 0;
+        if self.is_blocked {
+            return Ok(());
+        }
+        let heartbeat = outbox.heartbeat;
+        self.outbox = None;
+        self.stalled = 0;
+        match self.stage.subscription() {
+            Some(subscription) if heartbeat => {
+                let frame = connections.hub.heartbeat(feed.position(subscription));
+                self.send(frame.bytes(self.wire))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

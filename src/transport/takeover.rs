@@ -17,9 +17,11 @@ use super::shards::Socket;
 
 /// In a response's extensions: what to do with the socket once the head is encoded.
 #[derive(Clone)]
-pub struct Takeover {
-    carry: Arc<Mutex<Option<Carry>>>,
-    head_is_encoded: Arc<AtomicBool>,
+pub struct Takeover(Arc<Shared>);
+
+struct Shared {
+    carry: Mutex<Option<Carry>>,
+    head_is_encoded: AtomicBool,
 }
 
 /// Who carries on.
@@ -35,28 +37,26 @@ pub struct Carried {
 }
 
 /// The body of a response whose bytes come from elsewhere.
-pub struct CarriedBody {
-    head_is_encoded: Arc<AtomicBool>,
-}
+pub struct CarriedBody(Arc<Shared>);
 
 impl Takeover {
     pub fn new(carry: impl FnOnce(Carried) + Send + 'static) -> Self {
-        Self { carry: Arc::new(Mutex::new(Some(Box::new(carry)))), head_is_encoded: Arc::default() }
+        Self(Arc::new(Shared { carry: Mutex::new(Some(Box::new(carry))), head_is_encoded: AtomicBool::new(false) }))
     }
 
     /// A body without length, so that the head says how the bytes are framed.
     pub fn body(&self) -> CarriedBody {
-        CarriedBody { head_is_encoded: self.head_is_encoded.clone() }
+        CarriedBody(self.0.clone())
     }
 
     /// Whether the server has begun to ask for the body, which it does once the head is encoded.
     pub fn head_is_encoded(&self) -> bool {
-        self.head_is_encoded.load(Ordering::Relaxed)
+        self.0.head_is_encoded.load(Ordering::Relaxed)
     }
 
     /// Gives the socket away; does nothing the second time.
     pub fn carry(&self, carried: Carried) {
-        let carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let carry = self.0.carry.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(carry) = carry {
             carry(carried);
         }
@@ -68,7 +68,7 @@ impl HttpBody for CarriedBody {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.head_is_encoded.store(true, Ordering::Relaxed);
+        self.0.head_is_encoded.store(true, Ordering::Relaxed);
         Poll::Pending
     }
 }
