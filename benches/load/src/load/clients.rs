@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     latency::Sorted,
+    stamps,
     wire::{self, Incoming, Transport},
 };
 
@@ -32,12 +33,14 @@ pub struct Opening {
     in_flight: usize,
     /// Whether they never read again after their `hello`.
     stalled: bool,
+    /// Whether the kernel tells when what they read arrived. What they read late was then not late.
+    stamped: bool,
 }
 
 impl Default for Opening {
     fn default() -> Self {
         let transport = Transport::default();
-        Self { count: 1, transport, region: None, since: None, in_flight: 1000, stalled: false }
+        Self { count: 1, transport, region: None, since: None, in_flight: 1000, stalled: false, stamped: false }
     }
 }
 
@@ -188,6 +191,9 @@ impl Clients {
             // As small as the kernel lets it be, so that the server soon feels that nobody reads.
             sockopt::set_socket_recv_buffer_size(&socket, 1)?;
         }
+        if opening.stamped {
+            stamps::ask_for(&socket)?;
+        }
         net::bind(&socket, &self.own_address())?;
         match net::connect(&socket, &self.address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
@@ -298,11 +304,18 @@ impl Clients {
         if !hung_up && !flags.contains(epoll::EventFlags::IN) {
             return Ok(());
         }
+        let stamped = self.groups[connection.group].opening.stamped;
         loop {
-            match net::recv(&connection.socket, &mut *buffer, RecvFlags::empty()) {
+            let read = if stamped {
+                stamps::receive(&connection.socket, buffer)
+            } else {
+                net::recv(&connection.socket, &mut *buffer, RecvFlags::empty())
+                    .map(|(length, _)| (length, Instant::now()))
+            };
+            match read {
                 Ok((0, _)) => return Err("the server closed the connection".into()),
-                Ok((length, _)) => {
-                    self.received(connection, &buffer[..length])?;
+                Ok((length, arrived)) => {
+                    self.received(connection, &buffer[..length], arrived)?;
                     // A short read has emptied the socket; only its end can still be behind it.
                     if length < buffer.len() && !hung_up {
                         return Ok(());
@@ -314,14 +327,14 @@ impl Clients {
         }
     }
 
-    fn received(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<(), String> {
+    fn received(&mut self, connection: &mut Connection, bytes: &[u8], arrived: Instant) -> Result<(), String> {
         if connection.partial.is_empty() {
-            let taken = self.take(connection, bytes)?;
+            let taken = self.take(connection, bytes, arrived)?;
             connection.partial.extend_from_slice(&bytes[taken..]);
         } else {
             let mut joined = std::mem::take(&mut connection.partial);
             joined.extend_from_slice(bytes);
-            let taken = self.take(connection, &joined)?;
+            let taken = self.take(connection, &joined, arrived)?;
             joined.drain(..taken);
             connection.partial = joined;
         }
@@ -329,7 +342,7 @@ impl Clients {
     }
 
     /// Takes all that is whole; answers how many bytes that was.
-    fn take(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<usize, String> {
+    fn take(&mut self, connection: &mut Connection, bytes: &[u8], arrived: Instant) -> Result<usize, String> {
         let transport = self.groups[connection.group].opening.transport;
         let mut taken = 0;
         if connection.stage == Stage::Asking {
@@ -341,11 +354,10 @@ impl Clients {
             connection.stage = Stage::Greeting;
             taken = end;
         }
-        let now = Instant::now();
         while let Some((incoming, length)) = wire::next(transport, &bytes[taken..]) {
             match incoming {
-                Incoming::Message(json) => self.message(connection, json, now),
-                Incoming::Events(events) => wire::data(events).for_each(|json| self.message(connection, json, now)),
+                Incoming::Message(json) => self.message(connection, json, arrived),
+                Incoming::Events(events) => wire::data(events).for_each(|json| self.message(connection, json, arrived)),
                 Incoming::Ping => send(connection, &wire::PONG)?,
                 Incoming::End(reason) => return Err(reason),
             }
@@ -354,9 +366,9 @@ impl Clients {
         Ok(taken)
     }
 
-    fn message(&mut self, connection: &mut Connection, json: &[u8], now: Instant) {
+    fn message(&mut self, connection: &mut Connection, json: &[u8], arrived: Instant) {
         if let Some((offset, sequence)) = wire::publication(json, &mut self.mark) {
-            self.publication(connection, offset, sequence, now);
+            self.publication(connection, offset, sequence, arrived);
         } else if json.starts_with(b"{\"type\":\"heartbeat\"") {
             self.heartbeats += 1;
         } else if json.starts_with(b"{\"type\":\"hello\"") && connection.stage == Stage::Greeting {
@@ -366,11 +378,11 @@ impl Clients {
             connection.stage = Stage::Open;
             self.under_way -= 1;
             self.opened += 1;
-            self.last_opened = now;
+            self.last_opened = arrived;
         }
     }
 
-    fn publication(&mut self, connection: &mut Connection, offset: u64, sequence: usize, now: Instant) {
+    fn publication(&mut self, connection: &mut Connection, offset: u64, sequence: usize, arrived: Instant) {
         let asked = self.groups[connection.group].opening.region;
         let Some(publication) = self.publications.get_mut(sequence) else { return };
         if asked.is_some_and(|asked| asked != publication.region) {
@@ -387,7 +399,7 @@ impl Clients {
         if connection.stage != Stage::Open {
             return;
         }
-        publication.latencies.push(now.saturating_duration_since(publication.sent_at).as_micros() as u32);
+        publication.latencies.push(arrived.saturating_duration_since(publication.sent_at).as_micros() as u32);
         self.missing = self.missing.saturating_sub(1);
     }
 

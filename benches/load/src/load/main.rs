@@ -10,12 +10,14 @@
 //! - `clients` are the connections and what arrived at them
 //! - `publisher` posts
 //! - `latency` has percentiles and medians
+//! - `stamps` asks the kernel when something arrived
 //! - `wire` is the little of HTTP, WebSocket and server-sent events that this needs
 
 mod account;
 mod clients;
 mod latency;
 mod publisher;
+mod stamps;
 mod wire;
 
 use std::{
@@ -23,6 +25,7 @@ use std::{
     io::{self, BufRead},
     net::SocketAddrV4,
     os::fd::{AsFd, OwnedFd},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -88,6 +91,8 @@ struct Publishing {
     messages: usize,
     /// How many at once, each over a connection of its own.
     burst: usize,
+    /// How long nobody reads after a burst, in milliseconds, so that reading takes nothing from the server's cores.
+    unread_ms: u64,
     /// How long to wait after all clients have a burst, in milliseconds.
     gap_ms: u64,
     /// Over how many regions they go in turn: `R0`, `R1`, ...
@@ -98,7 +103,7 @@ struct Publishing {
 
 impl Default for Publishing {
     fn default() -> Self {
-        Self { messages: 1, burst: 1, gap_ms: 20, regions: 1, length: 700 }
+        Self { messages: 1, burst: 1, unread_ms: 0, gap_ms: 20, regions: 1, length: 700 }
     }
 }
 
@@ -231,6 +236,7 @@ impl Load {
                 self.publisher.post(&body);
                 left -= 1;
             }
+            thread::sleep(Duration::from_millis(publishing.unread_ms));
             let began = Instant::now();
             let waits = |load: &Self| load.publisher.waits() || load.clients.missing > 0;
             while waits(self) && began.elapsed() < PATIENCE {
