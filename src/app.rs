@@ -41,7 +41,7 @@ use crate::{
     server::{self, Listener},
     shutdown::Shutdown,
     token::{self, Tokens},
-    transport::{Admission, sse, websocket},
+    transport::{Admission, shards::Shards, sse, websocket},
 };
 
 /// How long a second process waits for the data directory, so that it can take over from one that drains.
@@ -54,6 +54,7 @@ const RESERVED_DESCRIPTORS: u64 = 100;
 pub struct App {
     pub hub: Arc<Hub>,
     pub shutdown: Shutdown,
+    shards: Arc<Shards>,
     router: Router,
     /// Closed, and its directory unlocked, when the app is dropped.
     _history: Arc<dyn History>,
@@ -75,6 +76,8 @@ pub enum StartError {
     Database(#[from] sqlite::OpenError),
     #[error("{0}")]
     History(#[from] HistoryError),
+    #[error("the threads that carry the clients can't be started: {0}")]
+    Shards(io::Error),
 }
 
 impl App {
@@ -115,14 +118,18 @@ impl App {
         let origins = Arc::new(config.allowed_origins.clone());
         let max_connections =
             config.max_connections.unwrap_or_else(|| descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1));
+        let connections = Connections {
+            hub: hub.clone(),
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+            heartbeat: config.heartbeat,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = Shards::start(&connections, cores).map_err(StartError::Shards)?;
         let routes = Routes {
             admission: Admission {
-                connections: Connections {
-                    hub: hub.clone(),
-                    metrics: metrics.clone(),
-                    shutdown: shutdown.clone(),
-                    heartbeat: config.heartbeat,
-                },
+                shards: shards.clone(),
+                connections,
                 limits: Limits::new(max_connections, config.max_connections_per_ip),
                 origins: origins.clone(),
                 proxies: Arc::new(TrustedProxies::new(config.trusted_proxies.clone())),
@@ -147,6 +154,7 @@ impl App {
         Ok(Self {
             hub,
             shutdown,
+            shards,
             router: routes.router(),
             _history: history,
             _lock: lock,
@@ -167,6 +175,7 @@ impl App {
         if left > 0 {
             tracing::warn!(left, "the drain time is over; connections are cut");
         }
+        self.shards.stop();
         feed.abort();
     }
 }

@@ -2,7 +2,8 @@
 //! publications, encoded, for those who come back or fall behind.
 //!
 //! A node that did not take a post learns of it like the one that did. Whoever reads here has a position of its
-//! own, so a slow client costs a number, not a buffer.
+//! own, so a slow client costs a number, not a buffer. What each reads is up to its
+//! [`Subscription`](crate::subscription::Subscription).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,7 +27,6 @@ use crate::{
     protocol::{Frame, Message, Pace},
     publication::Publication,
     region::{Region, Regions},
-    subscription::Subscription,
 };
 
 /// How many publications the broadcast holds for those who are a moment late. Who is later reads the window.
@@ -37,6 +37,9 @@ const WINDOW_BYTES: usize = 32 * 1024 * 1024;
 
 /// How many subscriptions may read the store at a time; the others wait, and their positions with them.
 const READERS: usize = 4;
+
+/// How many publications a client that is behind gets at a time from memory, where they are shared.
+const FOUND_AT_ONCE: usize = 64;
 
 /// How many publications one read of the store brings; what is read is held until it is written.
 const PAGE: usize = 16;
@@ -78,7 +81,7 @@ impl Default for HubOptions {
 pub struct Hub {
     history: Arc<dyn History>,
     options: HubOptions,
-    pub(crate) metrics: Arc<Metrics>,
+    pub metrics: Arc<Metrics>,
     sender: broadcast::Sender<Event>,
     window: RwLock<Window>,
     readers: Semaphore,
@@ -126,10 +129,12 @@ impl Published {
         }
     }
 
-    /// One client's transport has taken it.
-    pub fn handed_over(&self) {
-        if self.fan_out.handed.fetch_add(1, Ordering::Relaxed) + 1 == self.fan_out.expected {
-            self.fan_out.complete.notify_one();
+    /// So many clients' sockets have taken it.
+    pub fn handed_over(&self, clients: u64) {
+        let FanOut { expected, handed, complete, .. } = &self.fan_out;
+        let before = handed.fetch_add(clients, Ordering::Relaxed);
+        if before < *expected && before + clients >= *expected {
+            complete.notify_one();
         }
     }
 
@@ -234,10 +239,13 @@ impl Hub {
         }
     }
 
-    /// Starts a subscription: right after `since` where that can be proven, else with what comes next.
-    pub fn subscribe(self: &Arc<Self>, regions: Regions, since: Option<&str>) -> Subscription {
-        // Receive first, then look at the head: whatever comes in between is received and dropped by offset.
-        let receiver = self.sender.subscribe();
+    /// Everything that is published from now on; to be asked for before [`Hub::start`], so that nothing is between.
+    pub fn receive(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
+    }
+
+    /// Starts a client: right after `since` where that can be proven, else with what comes next.
+    pub fn start(self: &Arc<Self>, regions: Regions, since: Option<&str>) -> Start {
         self.lock_subscribers().add(&regions);
         let since = since.filter(|since| !since.is_empty());
         let window = self.window();
@@ -248,12 +256,7 @@ impl Hub {
         if let Some(recovered) = recovered {
             self.metrics.resumed(recovered);
         }
-        Subscription::new(self.clone(), receiver, regions, position, recovered)
-    }
-
-    /// Called when a subscription ends.
-    pub(crate) fn unsubscribe(&self, regions: &Regions) {
-        self.lock_subscribers().remove(regions);
+        Start { position, recovered, subscriber: Subscriber { hub: self.clone(), regions } }
     }
 
     /// Returns once the hub has seen a position, or after a while: what its poster asks next is then answered with it.
@@ -294,20 +297,23 @@ impl Hub {
         match &heartbeat.frame {
             Some((encoded, frame)) if *encoded == (position, pace) => frame.clone(),
             _ => {
-                let frame = Frame::message(&Message::Heartbeat { position, pace }, Some(position));
+                let frame = Frame::with_ping(&Message::Heartbeat { position, pace }, position);
                 heartbeat.frame = Some(((position, pace), frame.clone()));
                 frame
             }
         }
     }
 
-    /// What a subscription that is behind gets next.
-    pub(crate) fn next_after(&self, position: Position, regions: &Regions) -> NextAfter {
-        self.window().next_after(position, regions)
+    /// What a subscription that is behind gets next: publications in memory go into `found`.
+    pub fn next_after(&self, position: Position, regions: &Regions, found: &mut Vec<Arc<Published>>) -> NextAfter {
+        self.window().next_after(position, regions, found)
     }
 
-    /// Reads publications from the store that are no longer in memory.
-    pub(crate) async fn read(&self, after: Position) -> Result<Page, HistoryError> {
+    /// Reads publications from the store that are no longer in memory: a page of them.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the position is not of its history.
+    pub async fn read(&self, after: Position) -> Result<Page, HistoryError> {
         let _permit = self.readers.acquire().await.expect("the semaphore is never closed");
         self.history.read(after, PAGE).await
     }
@@ -360,11 +366,44 @@ impl Hub {
     }
 }
 
+/// Where a client starts.
+pub struct Start {
+    pub position: Position,
+    /// `true`: everything after the client's `since` follows. `false`: that can't be proven, and nothing old follows.
+    /// `None`: the client gave no `since`.
+    pub recovered: Option<bool>,
+    pub subscriber: Subscriber,
+}
+
+/// One who counts among the subscribers of its regions until this is dropped.
+pub struct Subscriber {
+    hub: Arc<Hub>,
+    regions: Regions,
+}
+
+impl Subscriber {
+    pub fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// Holds the same regions as many others do, in one place.
+    pub fn share(&mut self, same: &Regions) {
+        debug_assert_eq!(self.regions, *same);
+        self.regions = same.clone();
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.hub.lock_subscribers().remove(&self.regions);
+    }
+}
+
 /// What follows a position.
-#[derive(Debug)]
-pub(crate) enum NextAfter {
-    /// The next publication of the regions.
-    InMemory(Arc<Published>),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextAfter {
+    /// The next publications of the regions are in memory, and were found.
+    Found,
     /// It has to be read from the store, right after a position; the hub itself knows of nothing beyond its head.
     InStore { after: Position, head: Position },
     /// Nothing up to the head.
@@ -422,13 +461,13 @@ impl Window {
 
     fn push(&mut self, published: Arc<Published>) {
         self.head = published.position;
-        self.bytes += published.frame.event().len();
+        self.bytes += published.frame.size();
         let region = published.region.clone();
         self.entries.push_back(Entry { offset: self.head.offset, region, published: Some(published) });
         while self.bytes > self.max_bytes
             && let Some(entry) = self.entries.get_mut(self.dropped)
         {
-            self.bytes -= entry.published.take().map_or(0, |published| published.frame.event().len());
+            self.bytes -= entry.published.take().map_or(0, |published| published.frame.size());
             self.dropped += 1;
         }
     }
@@ -438,7 +477,7 @@ impl Window {
         while let Some(entry) = self.entries.front()
             && trimmed.covers(&entry.region, entry.offset)
         {
-            self.bytes -= entry.published.as_ref().map_or(0, |published| published.frame.event().len());
+            self.bytes -= entry.published.as_ref().map_or(0, |published| published.frame.size());
             self.dropped = self.dropped.saturating_sub(1);
             self.entries.pop_front();
         }
@@ -459,18 +498,27 @@ impl Window {
         (missed <= replay_max).then_some(since)
     }
 
-    fn next_after(&self, position: Position, regions: &Regions) -> NextAfter {
+    fn next_after(&self, position: Position, regions: &Regions, found: &mut Vec<Arc<Published>>) -> NextAfter {
+        found.clear();
         if position.epoch != self.head.epoch || self.trimmed.reaches_past(position.offset, regions) {
             return NextAfter::Lost;
         }
         let start = self.entries.partition_point(|entry| entry.offset <= position.offset);
-        match self.entries.range(start..).find(|entry| regions.contains(&entry.region)) {
-            None => NextAfter::UpToDate(self.head),
-            Some(Entry { published: Some(published), .. }) => NextAfter::InMemory(published.clone()),
-            Some(entry) => {
-                NextAfter::InStore { after: Position { offset: entry.offset - 1, ..position }, head: self.head }
+        for entry in self.entries.range(start..).filter(|entry| regions.contains(&entry.region)) {
+            match &entry.published {
+                Some(published) => found.push(published.clone()),
+                // Bytes go from the oldest on, so this is the first, unless the history is at odds with itself.
+                None if found.is_empty() => {
+                    let after = Position { offset: entry.offset - 1, ..position };
+                    return NextAfter::InStore { after, head: self.head };
+                }
+                None => break,
+            }
+            if found.len() == FOUND_AT_ONCE {
+                break;
             }
         }
+        if found.is_empty() { NextAfter::UpToDate(self.head) } else { NextAfter::Found }
     }
 }
 
@@ -496,7 +544,7 @@ impl Subscribers {
         match regions {
             Regions::All => self.of_all_regions -= 1,
             Regions::Only(names) => {
-                for name in names {
+                for name in names.iter() {
                     let count = self.by_region.get_mut(name).expect("what is removed was added");
                     *count -= 1;
                     if *count == 0 {

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! POST /notify -> Notification::parse -> History::append
-//!     -> the Hub tails the history -> tokio broadcast -> Subscription -> Connection -> Transport -> notifier.js
+//!     -> the Hub tails the history -> tokio broadcast -> Shard: Subscription, Connection -> socket -> notifier.js
 //! ```
 //!
 //! The modules below stand in the order of that flow; each uses only those above it, and `app` alone names concrete
@@ -19,6 +19,7 @@ pub mod notification;
 pub mod publication;
 
 // What everything may use.
+pub mod codec;
 pub mod config;
 pub mod metrics;
 pub mod protocol;

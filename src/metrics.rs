@@ -148,8 +148,8 @@ impl Metrics {
         self.deduplicated.inc();
     }
 
-    pub fn delivered(&self) {
-        self.deliveries.inc();
+    pub fn delivered(&self, count: u64) {
+        self.deliveries.inc_by(count);
     }
 
     pub fn lagged(&self) {
@@ -160,8 +160,8 @@ impl Metrics {
         self.resumed.get_or_create(&Resumed { recovered: if recovered { "true" } else { "false" } }).inc();
     }
 
-    pub fn replayed(&self) {
-        self.replayed.inc();
+    pub fn replayed(&self, count: u64) {
+        self.replayed.inc_by(count);
     }
 
     pub fn ignored_message(&self) {

@@ -1,12 +1,13 @@
 //! What goes over the wire to clients: messages, the frames that carry them, and close codes.
 //!
-//! A message is encoded once, whatever the number of clients and of transports: the bytes of a [`Frame`] are a
-//! server-sent event, and the JSON in the middle of them is the WebSocket text.
+//! A message is encoded once for each transport, whatever the number of clients: a [`Frame`] holds the bytes as they
+//! are written to the socket.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
+    codec::{self, Opcode},
     position::Position,
     publication::{Publication, Timestamp},
 };
@@ -14,31 +15,57 @@ use crate::{
 /// The most that a client may send in one message, in bytes.
 pub const MAX_INCOMING: usize = 4 * 1024;
 
-/// One encoded message, shared by all that send it.
+/// One encoded message, as each transport sends it; the bytes are shared by all that do.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    event: Bytes,
-    /// Where the JSON lies within the event.
+    /// Whole WebSocket frames, unmasked (RFC 6455 §5.2): the text, and behind a heartbeat a Ping.
+    websocket: Bytes,
+    /// A chunk (RFC 9112 §7.1) with a server-sent event in it.
+    chunk: Bytes,
+    /// Where the JSON lies within `websocket`, and the event within `chunk`.
     json: (u32, u32),
+    event: (u32, u32),
+}
+
+/// How the bytes of a frame reach a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    WebSocket,
+    /// Server-sent events, each in a chunk of an HTTP/1.1 response.
+    Chunks,
+    /// Server-sent events as they are, for HTTP/1.0, which knows no chunks.
+    Plain,
 }
 
 impl Frame {
     /// Encodes a message; `position` becomes the event's id, from which an `EventSource` resumes by itself.
     pub fn message(message: &Message, position: Option<Position>) -> Self {
-        Self::encode(&serde_json::to_string(message).expect("a message can be written"), position, None)
+        Self::encode(&to_json(message), position, None, false)
     }
 
     pub fn publication(publication: &Publication) -> Self {
-        Self::encode(&publication.to_json(), Some(publication.position), None)
+        Self::encode(&publication.to_json(), Some(publication.position), None, false)
     }
 
     /// Encodes a message with the time after which an `EventSource` is to come back when it loses the stream.
     pub fn with_retry(message: &Message, position: Option<Position>, retry_ms: u64) -> Self {
-        Self::encode(&serde_json::to_string(message).expect("a message can be written"), position, Some(retry_ms))
+        Self::encode(&to_json(message), position, Some(retry_ms), false)
     }
 
-    fn encode(json: &str, position: Option<Position>, retry_ms: Option<u64>) -> Self {
+    /// Encodes a heartbeat with the Ping that goes with it over WebSocket.
+    pub fn with_ping(message: &Message, position: Position) -> Self {
+        Self::encode(&to_json(message), Some(position), None, true)
+    }
+
+    fn encode(json: &str, position: Option<Position>, retry_ms: Option<u64>, ping: bool) -> Self {
         debug_assert!(!json.contains(['\n', '\r']), "a line break would end the event's data");
+        let mut websocket = Vec::with_capacity(json.len() + 12);
+        codec::encode(Opcode::Text, json.as_bytes(), &mut websocket);
+        let end = websocket.len();
+        if ping {
+            codec::encode(Opcode::Ping, &[], &mut websocket);
+        }
+
         let mut event = String::with_capacity(json.len() + 64);
         if let Some(position) = position {
             event.push_str(&format!("id: {position}\n"));
@@ -46,23 +73,47 @@ impl Frame {
         if let Some(retry) = retry_ms {
             event.push_str(&format!("retry: {retry}\n"));
         }
-        event.push_str("data: ");
-        let start = event.len() as u32;
-        event.push_str(json);
-        let end = event.len() as u32;
-        event.push_str("\n\n");
-        Self { event: event.into(), json: (start, end) }
+        event.push_str(&format!("data: {json}\n\n"));
+        let length = format!("{:x}\r\n", event.len());
+        Self {
+            websocket: websocket.into(),
+            json: ((end - json.len()) as u32, end as u32),
+            event: (length.len() as u32, (length.len() + event.len()) as u32),
+            chunk: format!("{length}{event}\r\n").into(),
+        }
     }
 
     /// The message as JSON text.
-    pub fn json(&self) -> Bytes {
-        self.event.slice(self.json.0 as usize..self.json.1 as usize)
+    pub fn json(&self) -> &[u8] {
+        &self.websocket[self.json.0 as usize..self.json.1 as usize]
     }
 
-    /// The message as a server-sent event.
-    pub fn event(&self) -> Bytes {
-        self.event.clone()
+    /// The message as it goes over the wire.
+    pub fn bytes(&self, wire: Wire) -> &[u8] {
+        match wire {
+            Wire::WebSocket => &self.websocket,
+            Wire::Chunks => &self.chunk,
+            Wire::Plain => &self.chunk[self.event.0 as usize..self.event.1 as usize],
+        }
     }
+
+    /// The same, shared: from `start` on.
+    pub fn rest(&self, wire: Wire, start: usize) -> Bytes {
+        match wire {
+            Wire::WebSocket => self.websocket.slice(start..),
+            Wire::Chunks => self.chunk.slice(start..),
+            Wire::Plain => self.chunk.slice(self.event.0 as usize + start..self.event.1 as usize),
+        }
+    }
+
+    /// How many bytes it holds in memory.
+    pub fn size(&self) -> usize {
+        self.websocket.len() + self.chunk.len()
+    }
+}
+
+fn to_json(message: &Message) -> String {
+    serde_json::to_string(message).expect("a message can be written")
 }
 
 /// What the server says beside publications. A client ignores types and fields that it does not know.
@@ -175,13 +226,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_encoding_serves_both_transports() {
+    fn a_frame_holds_what_each_transport_writes() {
         let position: Position = "k3f9x2ab-7".parse().unwrap();
         let pace = Pace::of(100, 1000, 2000);
         let frame = Frame::message(&Message::Heartbeat { position, pace }, Some(position));
         let json = r#"{"type":"heartbeat","position":"k3f9x2ab-7","spread_ms":100,"reconnect_window_ms":50}"#;
-        assert_eq!(frame.json(), json);
-        assert_eq!(frame.event(), format!("id: k3f9x2ab-7\ndata: {json}\n\n"));
+        let event = format!("id: k3f9x2ab-7\ndata: {json}\n\n");
+        assert_eq!(frame.json(), json.as_bytes());
+        assert_eq!(frame.bytes(Wire::WebSocket), [&[0x81, json.len() as u8], json.as_bytes()].concat());
+        assert_eq!(frame.bytes(Wire::Plain), event.as_bytes());
+        assert_eq!(frame.bytes(Wire::Chunks), format!("{:x}\r\n{event}\r\n", event.len()).as_bytes());
+        for wire in [Wire::WebSocket, Wire::Chunks, Wire::Plain] {
+            assert_eq!(frame.rest(wire, 5), frame.bytes(wire)[5..]);
+        }
+        let beat = Frame::with_ping(&Message::Heartbeat { position, pace }, position);
+        assert_eq!(beat.json(), json.as_bytes());
+        assert_eq!(beat.bytes(Wire::WebSocket), [frame.bytes(Wire::WebSocket), &[0x89, 0]].concat());
+        assert_eq!(beat.bytes(Wire::Plain), event.as_bytes());
     }
 
     #[test]
@@ -194,7 +255,7 @@ mod tests {
             pace: Pace::of(0, 1, 1),
         };
         assert_eq!(
-            Frame::with_retry(&hello, None, 3000).event(),
+            str::from_utf8(Frame::with_retry(&hello, None, 3000).bytes(Wire::Plain)).unwrap(),
             "retry: 3000\ndata: {\"type\":\"hello\",\"position\":\"k3f9x2ab-7\",\"recovered\":null,\
              \"now\":\"1970-01-01T00:00:00Z\",\"heartbeat_ms\":25000,\"spread_ms\":0,\"reconnect_window_ms\":0}\n\n"
         );

@@ -57,12 +57,12 @@ impl Serialize for Region {
 }
 
 /// The regions that a subscription asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Regions {
     /// Every region, also those that come up later.
     All,
     /// These; at most [`Regions::MAX`], each once.
-    Only(Box<[Region]>),
+    Only(Arc<[Region]>),
 }
 
 /// A list of regions that can't be taken as one.

@@ -2,12 +2,14 @@
 
 use std::{
     convert::Infallible,
-    fs, io,
+    fs,
+    future::poll_fn,
+    io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,7 +18,7 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::Response,
 };
 use http_body_util::BodyExt;
@@ -24,6 +26,7 @@ use hyper::{
     body::{Frame, Incoming, SizeHint},
     server::conn::http1,
     service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -34,7 +37,14 @@ use tokio::{
 };
 use tower::Service;
 
-use crate::{config::Listen, shutdown::Shutdown, transport::Peer};
+use crate::{
+    config::Listen,
+    shutdown::Shutdown,
+    transport::{
+        Peer, shards,
+        takeover::{Carried, Takeover},
+    },
+};
 
 /// What the kernel holds for one connection at most, in each direction, in bytes (it doubles the number for its own
 /// bookkeeping): a client that stops reading costs 64 KiB, not megabytes.
@@ -143,6 +153,10 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 /// Accepts until the shutdown starts, then closes the listener. Clients that are connected live on in tasks that
 /// `shutdown` waits for.
 pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, write_timeout: Duration) {
+    if let Listener::Tcp(listener) = &listener {
+        // Data that nobody acknowledges for so long was sent to a client that is gone. Accepted sockets inherit it.
+        let _ = socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_timeout));
+    }
     loop {
         let accepted = tokio::select! {
             biased;
@@ -151,12 +165,7 @@ pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, writ
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Stream::Tcp(stream) = &stream {
-                    // Data that nobody acknowledges for so long was sent to a client that is gone.
-                    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout));
-                }
-                let io = TimedIo { stream, write_timeout, deadline: None };
-                shutdown.spawn(serve(io, peer, router.clone(), shutdown.clone()));
+                shutdown.spawn(serve(stream, write_timeout, peer, router.clone(), shutdown.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -175,9 +184,24 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(io: TimedIo, peer: Peer, router: Router, shutdown: Shutdown) {
-    let service = service_fn(move |request| {
-        let response = answer(router.clone(), request, peer);
+/// Waits for the first bytes of a request, then for its end. Only what is about to be read gets buffers: of a thousand
+/// clients that come at once, few hold any at the same time.
+async fn serve(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => begun,
+        () = shutdown.started() => return,
+    };
+    if matches!(begun, Ok(Ok(()))) {
+        Box::pin(talk(stream, write_timeout, peer, router, shutdown)).await;
+    }
+}
+
+/// Answers requests until the connection ends or a transport takes it over.
+async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
+    let line = Arc::new(Line::default());
+    let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
+    let service = service_fn(|request| {
+        let response = answer(router.clone(), request, peer, line.clone());
         async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
@@ -186,28 +210,39 @@ async fn serve(io: TimedIo, peer: Peer, router: Router, shutdown: Shutdown) {
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = shutdown.started() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    // Until the end, or until a stream's head is written: what follows it is not this connection's any more.
+    let result = {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
+            () = shutdown.started() => {
+                connection.as_mut().graceful_shutdown();
+                poll_fn(|context| line.poll(connection.as_mut(), context)).await
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection broke");
+        return;
     }
+    line.hand_over().await;
 }
 
 /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy that
 /// keeps connections would else lose the post of somebody else on it.
-async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer) -> Response {
+async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
     request.extensions_mut().insert(peer);
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // Who waits for a word before sending a body has been given another one.
     let waits = request.headers().contains_key(header::EXPECT);
     let unread = Unread::default();
     let request = request.map(|body| Body::new(WatchedBody { body: Some(body), unread: unread.clone() }));
     let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
+    if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
+        let mut state = line.state();
+        state.takeover = Some(takeover);
+        state.upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    }
     let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(rest) = rest
         && (waits || !is_drained(rest).await)
@@ -276,6 +311,69 @@ impl Drop for WatchedBody {
     }
 }
 
+/// What the two ends of one connection share: hyper, which owns the socket, and the task that may have to take it away.
+#[derive(Default)]
+struct Line(Mutex<LineState>);
+
+#[derive(Default)]
+struct LineState {
+    takeover: Option<Takeover>,
+    upgrade: Option<OnUpgrade>,
+    /// What hyper has written since the takeover was asked for: the head of the answer. Whoever takes over sends it, in
+    /// one write with what follows.
+    head: Vec<u8>,
+    /// What hyper has let go of.
+    stream: Option<Stream>,
+}
+
+impl Line {
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives the connection; ready, too, as soon as the head of a response is encoded whose body comes from elsewhere.
+    fn poll<F: Future<Output = hyper::Result<()>>>(
+        &self,
+        connection: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<hyper::Result<()>> {
+        let polled = connection.poll(context);
+        let state = self.state();
+        let is_encoded = state.takeover.as_ref().is_some_and(Takeover::head_is_encoded);
+        if polled.is_pending() && is_encoded && !state.head.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        polled
+    }
+
+    /// Gives the socket to the transport that asked for it, if one did.
+    async fn hand_over(&self) {
+        let (takeover, upgrade) = {
+            let mut state = self.state();
+            (state.takeover.take(), state.upgrade.take())
+        };
+        let Some(takeover) = takeover else { return };
+        let mut early = Bytes::new();
+        if let Some(upgrade) = upgrade {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<TimedIo>>() else { return };
+            // Copied, mostly from nothing, so that hyper's whole buffer does not wait with it.
+            early = Bytes::copy_from_slice(&parts.read_buf);
+            // Dropped here, it leaves its stream below.
+            drop(parts.io);
+        }
+        let (stream, head) = {
+            let mut state = self.state();
+            (state.stream.take(), std::mem::take(&mut state.head))
+        };
+        match stream.map(Stream::into_socket) {
+            Some(Ok(socket)) => takeover.carry(Carried { socket, head: head.into(), early }),
+            Some(Err(error)) => tracing::debug!(%error, "a connection broke as it was handed over"),
+            None => {}
+        }
+    }
+}
+
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -288,6 +386,23 @@ impl Stream {
             Self::Unix(stream) => Pin::new(stream),
         }
     }
+
+    /// Returns once there is something to read, or the end.
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            // Not `readable`, which also returns where there is nothing: too often to rely on.
+            Self::Tcp(stream) => stream.peek(&mut [0]).await.map(drop),
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Takes it from the runtime.
+    fn into_socket(self) -> io::Result<shards::Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => stream.into_std()?.into(),
+            Self::Unix(stream) => stream.into_std()?.into(),
+        })
+    }
 }
 
 trait Io: AsyncRead + AsyncWrite + Unpin {}
@@ -295,13 +410,29 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 /// A stream whose writes fail when none makes progress for a while, whatever is sent over it.
 struct TimedIo {
-    stream: Stream,
+    /// None once it is dropped.
+    stream: Option<Stream>,
     write_timeout: Duration,
     /// Set while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    line: Arc<Line>,
 }
 
 impl TimedIo {
+    fn stream(&mut self) -> Pin<&mut dyn Io> {
+        self.stream.as_mut().expect("it is there until the drop").pin()
+    }
+
+    /// Keeps what is written for whoever takes over; whether somebody does.
+    fn keep(&self, slices: &[io::IoSlice<'_>]) -> bool {
+        let mut state = self.line.state();
+        let is_taken = state.takeover.is_some();
+        if is_taken {
+            slices.iter().for_each(|slice| state.head.extend_from_slice(slice));
+        }
+        is_taken
+    }
+
     fn timed<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.deadline = None;
@@ -313,19 +444,28 @@ impl TimedIo {
     }
 }
 
+impl Drop for TimedIo {
+    fn drop(&mut self) {
+        self.line.state().stream = self.stream.take();
+    }
+}
+
 impl AsyncRead for TimedIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream.pin().poll_read(context, buffer)
+        self.stream().poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for TimedIo {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.stream.pin().poll_write(context, bytes);
+        if self.keep(&[io::IoSlice::new(bytes)]) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = self.stream().poll_write(context, bytes);
         self.timed(context, written)
     }
 
@@ -334,7 +474,10 @@ impl AsyncWrite for TimedIo {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.stream.pin().poll_write_vectored(context, slices);
+        if self.keep(slices) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        let written = self.stream().poll_write_vectored(context, slices);
         self.timed(context, written)
     }
 
@@ -343,10 +486,10 @@ impl AsyncWrite for TimedIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.pin().poll_flush(context)
+        self.stream().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.pin().poll_shutdown(context)
+        self.stream().poll_shutdown(context)
     }
 }

@@ -39,7 +39,7 @@ pub async fn notifications(
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&frame.json());
+        body.extend_from_slice(frame.json());
     }
     body.extend_from_slice(format!(r#"],"position":"{position}"}}"#).as_bytes());
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body))

@@ -1,7 +1,11 @@
-//! The ways to reach a client. A transport asks its [`Connection`](crate::connection::Connection) what to send and
-//! sends it; it knows nothing of stores or of other transports.
+//! The ways to reach a client. A route of each transport takes the request, in [`websocket`] and [`sse`]; then the
+//! socket moves to one of the [`shards`], and how its bytes are framed is all that tells the transports apart.
 
+mod beats;
+pub mod shard;
+pub mod shards;
 pub mod sse;
+pub mod takeover;
 pub mod websocket;
 
 use std::{net::IpAddr, sync::Arc};
@@ -15,11 +19,13 @@ use crate::{
     origin::Origins,
     region::{InvalidRegions, Regions},
 };
+use shards::Shards;
 
 /// What both transports need to take a client in.
 #[derive(Clone)]
 pub struct Admission {
     pub connections: Connections,
+    pub shards: Arc<Shards>,
     pub limits: Arc<Limits>,
     pub origins: Arc<Origins>,
     pub proxies: Arc<TrustedProxies>,

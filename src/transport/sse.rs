@@ -1,22 +1,19 @@
 //! `GET /events`: a client over server-sent events (HTML Living Standard §9.2).
 
-use std::convert::Infallible;
-
 use axum::{
     Extension,
     body::Body,
-    extract::{RawQuery, State},
-    http::{HeaderMap, HeaderName, header},
+    extract::{Request, State},
+    http::{HeaderName, Method, Version, header},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
 
-use super::{Admission, Peer, SubscriptionQuery};
-use crate::{
-    connection::{Connection, Outgoing},
-    metrics::TransportKind,
-    rejection::Rejection,
+use super::{
+    Admission, Peer, SubscriptionQuery,
+    shard::{Opening, Wish},
+    takeover::{Carried, Takeover},
 };
+use crate::{protocol::Wire, rejection::Rejection};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -25,35 +22,38 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub async fn open(
     State(admission): State<Admission>,
     Extension(peer): Extension<Peer>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Rejection> {
+    let headers = request.headers();
     if admission.connections.shutdown.is_draining() {
         return Err(Rejection::Draining);
     }
-    if !admission.allows_origin(&headers) {
+    if !admission.allows_origin(headers) {
         return Err(Rejection::Forbidden("this origin is not allowed"));
     }
-    let SubscriptionQuery { regions, since } = SubscriptionQuery::parse(query.as_deref());
+    let SubscriptionQuery { regions, since } = SubscriptionQuery::parse(request.uri().query());
     let regions = regions?;
-    let permit = admission.permit(peer, &headers)?;
+    let permit = admission.permit(peer, headers)?;
     let last_event_id = headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let since = last_event_id.filter(|id| !id.is_empty()).or(since);
 
-    let connection = admission.connections.open(TransportKind::sse, regions, since.as_deref(), permit);
-    let headers = [
+    let head = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
+        // The shard that carries the stream speaks no HTTP beyond it.
+        (header::CONNECTION, "close"),
         // nginx would hold events back until a buffer is full.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::from_stream(stream::unfold(connection, next_event))).into_response())
-}
-
-/// The next event, shared with all who get it. The stream has no close codes: it ends, and the client comes back.
-async fn next_event(mut connection: Connection) -> Option<(Result<axum::body::Bytes, Infallible>, Connection)> {
-    match connection.next().await {
-        Outgoing::Message(frame) | Outgoing::Heartbeat(frame) => Some((Ok(frame.event()), connection)),
-        Outgoing::Close(_) => None,
+    if request.method() == Method::HEAD {
+        return Ok(head.into_response());
     }
+    let wire = if request.version() == Version::HTTP_10 { Wire::Plain } else { Wire::Chunks };
+    let wish = Wish::Subscribe(admission.connections.hub.start(regions, since.as_deref()));
+    let takeover = Takeover::new(move |Carried { socket, head, early }| {
+        admission.shards.open(Opening { socket, wire, permit, head, early, wish });
+    });
+    let mut response = (head, Body::new(takeover.body())).into_response();
+    response.extensions_mut().insert(takeover);
+    Ok(response)
 }

@@ -120,10 +120,12 @@ test("hostile addresses become neither a link nor a picture, and harmless ones d
     const { links, images, titles } = await toastOf({ region: url, videos: [{ id: 1, title: "t", url, thumb: url }] });
     assert.deepEqual([links, images, titles], [[], [], ["t"]], JSON.stringify(url));
   }
-  const videos = [{ id: 1, title: "t", url: "/watch?v=1", thumb: "/a.png" }];
+  // One that loads: a picture that does not is gone at any moment.
+  site.pages["/a.svg"] = ['<svg xmlns="http://www.w3.org/2000/svg"/>', { "content-type": "image/svg+xml" }];
+  const videos = [{ id: 1, title: "t", url: "/watch?v=1", thumb: "/a.svg" }];
   const { links, images } = await toastOf({ region: "US", videos });
   assert.deepEqual(links, [`${site.origin}/trending?region=US`, `${site.origin}/watch?v=1`]);
-  assert.deepEqual(images, [`${site.origin}/a.png`]);
+  assert.deepEqual(images, [`${site.origin}/a.svg`]);
   await assertHarmless();
 });
 

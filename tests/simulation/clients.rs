@@ -3,15 +3,24 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use video_notifier::{
     hub::Hub,
+    limits::Limits,
     position::{Offset, Position},
+    protocol::Wire,
     region::Regions,
-    subscription::{Delivery, Subscription},
+    transport::shard::{Opening, Wish},
 };
 
-use crate::{executor::pause, random::Random, world::World};
+use crate::{
+    executor::pause,
+    network::{self, Incoming, Link},
+    random::Random,
+    world::World,
+};
 
 pub struct Client {
     pub name: usize,
@@ -33,8 +42,8 @@ impl Client {
         sleep(self.random.millis(300)).await;
         while !self.world.is_calm() {
             if let Some((hub, generation)) = self.world.hub() {
-                let (subscription, position) = self.connect(&hub);
-                self.follow(subscription, position, generation).await;
+                let (link, position) = self.connect(&hub);
+                self.follow(link, position, generation).await;
             }
             sleep(self.random.millis(400)).await;
         }
@@ -42,7 +51,7 @@ impl Client {
     }
 
     /// Connects with the last position, sometimes with another `since`, and checks what hello says.
-    fn connect(&self, hub: &std::sync::Arc<Hub>) -> (Subscription, Position) {
+    fn connect(&self, hub: &std::sync::Arc<Hub>) -> (Link, Position) {
         let truth = &self.world.truth;
         let since = match self.random.below(12) {
             0 => None,
@@ -51,8 +60,8 @@ impl Client {
             3 => self.position.map(|position| Position { offset: position.offset + 1_000_000, ..position }.to_string()),
             _ => self.position.map(|position| position.to_string()),
         };
-        let subscription = hub.subscribe(self.regions.clone(), since.as_deref());
-        let (position, recovered, head) = (subscription.position(), subscription.recovered(), hub.head());
+        let start = hub.start(self.regions.clone(), since.as_deref());
+        let (position, recovered, head) = (start.position, start.recovered, hub.head());
         self.world.log(|| format!("client {} connects since {since:?}: {position} {recovered:?}", self.name));
 
         let asked = since.filter(|since| !since.is_empty());
@@ -78,18 +87,29 @@ impl Client {
                 tally.capped += usize::from(too_many);
             });
         }
-        (subscription, position)
+        let wire = self.random.choose(&[Wire::WebSocket, Wire::WebSocket, Wire::Chunks, Wire::Plain]);
+        let (socket, link) = network::connect(wire, &self.random);
+        let Ok(permit) = Limits::new(u64::MAX, u64::MAX).admit(None) else { panic!("a limit that is never reached") };
+        self.world.open(Opening {
+            socket,
+            wire,
+            permit,
+            head: Bytes::new(),
+            early: Bytes::new(),
+            wish: Wish::Subscribe(start),
+        });
+        (link, position)
     }
 
     /// Reads until it is cut.
-    async fn follow(&mut self, mut subscription: Subscription, start: Position, generation: usize) {
-        let mut position = start;
+    async fn follow(&mut self, mut link: Link, start: Position, generation: usize) {
+        let (mut position, mut greeted) = (start, false);
         let pace = self.random.choose(&[1, 1, 5, 60]);
         for _ in 0..self.random.below(40) {
             if self.world.generation() != generation {
                 return;
             }
-            if !self.step(&mut subscription, &mut position).await {
+            if !self.step(&mut link, &mut position, &mut greeted).await {
                 return;
             }
             if self.random.once_in(3) {
@@ -98,53 +118,48 @@ impl Client {
         }
     }
 
-    /// One message, or none for a while; whether the subscription goes on.
-    async fn step(&mut self, subscription: &mut Subscription, position: &mut Position) -> bool {
+    /// One message, or none for a while; whether the connection goes on.
+    async fn step(&mut self, link: &mut Link, position: &mut Position, greeted: &mut bool) -> bool {
         pause(&self.random).await;
         // Cut off in the middle of a wait, as a select! would.
-        match timeout(self.random.millis(80), subscription.next()).await {
-            Ok(Ok(delivery)) => self.deliver(&delivery, position),
-            Ok(Err(_)) => {
+        match timeout(self.random.millis(80), link.next()).await {
+            Ok(Incoming::Message(message)) => {
+                let is_hello = message["type"] == "hello";
+                assert_eq!(is_hello, !*greeted, "hello comes first, and once");
+                *greeted = true;
+                self.take(&message, position);
+            }
+            Ok(Incoming::Lost) => {
                 let epoch_changed = self.world.store.epoch() != position.epoch;
                 let trimmed = self.world.truth.is_trimmed_after(*position, &self.regions);
                 assert!(epoch_changed || trimmed, "client {}: {position} is not lost", self.name);
                 self.world.tally(|tally| tally.lost += 1);
                 return false;
             }
+            Ok(Incoming::Cut) => return false,
             Err(_) => {}
-        }
-        if self.random.once_in(4) {
-            self.heartbeat(subscription, position);
         }
         true
     }
 
-    fn deliver(&mut self, delivery: &Delivery, position: &mut Position) {
-        let id = match delivery {
-            Delivery::Shared(published) => published.position,
-            Delivery::Stored(_) => {
-                self.world.tally(|tally| tally.from_store += 1);
-                id(&delivery.frame().json())
-            }
-        };
-        self.world.log(|| format!("client {} at {position} gets {id}", self.name));
+    fn take(&mut self, message: &Value, position: &mut Position) {
+        let said = network::position(message).expect("a position");
+        self.world.log(|| format!("client {} at {position} hears {} {said}", self.name, message["type"]));
+        match message["type"].as_str() {
+            Some("new_trending") => self.deliver(message, said, position),
+            Some("hello") => assert_eq!(said, *position, "hello is where the client started"),
+            Some("heartbeat") if said == *position => {}
+            Some("heartbeat") => self.advance(position, said, said.offset),
+            other => panic!("client {}: an unexpected {other:?}", self.name),
+        }
+    }
+
+    fn deliver(&mut self, message: &Value, id: Position, position: &mut Position) {
         self.advance(position, id, id.offset - 1);
         let accepted = self.world.truth.find(id).expect("what is delivered was accepted");
         assert!(self.regions.contains(&accepted.region), "client {}: {id} is of another region", self.name);
-        let text = String::from_utf8(delivery.frame().json().to_vec()).expect("JSON is UTF-8");
-        assert!(text.contains(&format!("\"count\":{},", accepted.post)), "{id} is not what was posted: {text}");
+        assert_eq!(message["count"], accepted.post, "{id} is not what was posted");
         self.world.tally(|tally| tally.delivered += 1);
-    }
-
-    fn heartbeat(&mut self, subscription: &Subscription, position: &mut Position) {
-        let json = String::from_utf8(subscription.heartbeat().json().to_vec()).expect("JSON is UTF-8");
-        let heartbeat: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-        let said: Position = heartbeat["position"].as_str().and_then(|text| text.parse().ok()).expect("a position");
-        self.world.log(|| format!("client {} at {position} hears {said}", self.name));
-        if said == *position {
-            return;
-        }
-        self.advance(position, said, said.offset);
     }
 
     /// Moves to a position that a message said; everything up to `complete` must have been sent before.
@@ -169,7 +184,8 @@ impl Client {
                     sleep(Duration::from_millis(10)).await;
                     continue;
                 };
-                let (mut subscription, mut position) = self.connect(&hub);
+                let (mut link, mut position) = self.connect(&hub);
+                let mut greeted = false;
                 loop {
                     let epoch = self.world.store.epoch();
                     let head = self.world.truth.head(epoch);
@@ -177,7 +193,7 @@ impl Client {
                     if position.epoch == epoch && left.is_empty() {
                         return;
                     }
-                    if !self.step(&mut subscription, &mut position).await {
+                    if !self.step(&mut link, &mut position, &mut greeted).await {
                         break;
                     }
                 }
@@ -185,10 +201,4 @@ impl Client {
         };
         assert!(timeout(patience, everything).await.is_ok(), "client {name} never gets everything");
     }
-}
-
-/// The id in a publication's JSON.
-fn id(json: &[u8]) -> Position {
-    let message: serde_json::Value = serde_json::from_slice(json).expect("JSON");
-    message["id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
 }

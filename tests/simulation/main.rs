@@ -1,7 +1,7 @@
-//! A simulation of history, hub and subscriptions together, replayable from a seed.
+//! A simulation of history, hub, subscriptions and shard together, replayable from a seed.
 //!
-//! The seed chooses everything: the order in which tasks run, delays, cuts, slow clients, retention, failures of the
-//! store, crashes of the hub, a history that is replaced by another. Time is virtual, so a seed takes a millisecond.
+//! The seed chooses everything: the order in which tasks run, delays, cuts, slow clients, how much of a write a socket
+//! takes, retention, failures of the store, crashes of the hub, a history that is replaced by another. Time is virtual, so a seed takes a millisecond.
 //! The oracle is the plain list of what was accepted ([`model::Truth`]). It is the net under every change of the
 //! fan-out; `tests/faults/run` proves that it bites.
 //!
@@ -10,7 +10,9 @@
 mod clients;
 mod executor;
 mod model;
+mod network;
 mod random;
+mod server;
 mod store;
 mod world;
 

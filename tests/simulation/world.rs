@@ -13,9 +13,10 @@ use video_notifier::{
     metrics::Metrics,
     notification::{Notification, Post},
     region::Regions,
+    transport::shard::Opening,
 };
 
-use crate::{clients::Client, executor, model::Truth, random::Random, store::Store};
+use crate::{clients::Client, executor, model::Truth, network::Socket, random::Random, server, store::Store};
 
 const REGIONS: [&str; 3] = ["US", "GB", "JP"];
 
@@ -35,6 +36,8 @@ struct Shared {
     /// The hub that runs now, and how many ran before it.
     hub: Option<Arc<Hub>>,
     generation: usize,
+    /// Clients on their way in.
+    openings: Vec<Opening<Socket>>,
     /// No more posts, failures, crashes.
     calm: bool,
     posters_left: usize,
@@ -94,6 +97,14 @@ impl World {
 
     pub fn generation(&self) -> usize {
         self.shared.lock().unwrap().generation
+    }
+
+    pub fn open(&self, opening: Opening<Socket>) {
+        self.change(|shared| shared.openings.push(opening));
+    }
+
+    pub fn openings(&self) -> Vec<Opening<Socket>> {
+        self.change(|shared| std::mem::take(&mut shared.openings))
     }
 
     pub fn is_calm(&self) -> bool {
@@ -233,10 +244,12 @@ async fn supervise(world: World, options: HubOptions) {
                 }
             }
         };
+        let mut shard = std::pin::pin!(server::run(world.clone(), hub.clone()));
         tokio::select! {
             biased;
             () = life => {}
             () = hub.clone().run() => unreachable!("the hub runs for ever"),
+            () = &mut shard => unreachable!("so does the shard"),
         }
         if calm {
             return;
@@ -245,6 +258,7 @@ async fn supervise(world: World, options: HubOptions) {
         if world.is_calm() && random.once_in(2) {
             tokio::select! {
                 () = hub.run() => unreachable!("the hub runs for ever"),
+                () = shard => unreachable!("so does the shard"),
                 () = async { while world.change(|shared| shared.clients_left) > 0 { sleep(Duration::from_secs(1)).await } } => return,
             }
         }
@@ -252,6 +266,7 @@ async fn supervise(world: World, options: HubOptions) {
         world.tally(|tally| tally.crashes += 1);
         world.change(|shared| {
             shared.hub = None;
+            shared.openings.clear();
             shared.generation += 1;
         });
     }
