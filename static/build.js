@@ -22,24 +22,30 @@ const styles = {
 
 /**
  * Properties that go from module to module and no further: not options, events, methods of the class, or what goes over
- * the wire, into the storage or to another tab, whose script may be another build.
+ * the wire, into the storage or to another tab, whose script may be another build. Those that a browser has as well, on
+ * objects that are never met here, may be among them.
  */
 const INTERNAL = [
   "advance",
+  "age",
+  "ago",
   "ask",
   "atLeastMs",
   "atOnce",
   "check",
   "comesBack",
+  "content",
   "element",
+  "end",
   "failed",
   "headline",
   "isFirst",
   "isNew",
   "isVisible",
-  "languages",
+  "label",
   "leave",
   "lifeMs",
+  "more",
   "notifications",
   "onDeposed",
   "onElected",
@@ -47,13 +53,19 @@ const INTERNAL = [
   "onPresent",
   "onShow",
   "onState",
+  "page",
   "positions",
   "restart",
   "seize",
   "shares",
+  "start",
   "startedAt",
+  "stop",
+  "store",
+  "timer",
   "unshown",
   "viewer",
+  "watch",
 ];
 
 for (const [source, format, file] of [
@@ -67,6 +79,8 @@ for (const [source, format, file] of [
     minify: true,
     target: "es2022",
     charset: "utf8",
+    // Else it says "use strict" before what is strict by itself.
+    tsconfigRaw: {},
     legalComments: "none",
     plugins: [styles],
     write: false,
@@ -75,8 +89,8 @@ for (const [source, format, file] of [
   const { code } = await minify(outputFiles[0].text, {
     module: format === "esm",
     ecma: 2020,
-    compress: { passes: 4 },
-    mangle: { toplevel: true, properties: { regex: new RegExp(`^(${INTERNAL.join("|")})$`) } },
+    compress: { passes: 4, unsafe_arrows: true },
+    mangle: { toplevel: true, properties: { builtins: true, regex: new RegExp(`^(${INTERNAL.join("|")})$`) } },
     format: { comments: false },
   });
   const content = `${code}\n`;

@@ -42,7 +42,7 @@ export interface Options {
   toasts?: boolean;
   /** How long a toast stands while nothing holds it. Default 10. */
   toastSeconds?: number;
-  /** The language of the toasts, instead of the page's. */
+  /** The language of the toasts, instead of the page's and the reader's. There are de, en, es, fr, hi, ja, ko and pt. */
   lang?: string;
   /** Stand-ins for what the client takes from its surroundings. For tests. */
   runtime?: Partial<Runtime>;
@@ -82,9 +82,21 @@ export interface NotifierEventMap {
   gap: CustomEvent<{ position: string }>;
 }
 
+/** The words of one language; `#` stands for the count. All else is from `Intl`. */
+export interface Texts {
+  /** `"# new trending videos"` */
+  other: string;
+  /** The same for the plural form `one`, where the language has it. */
+  one?: string;
+  close: string;
+}
+
 export class VideoNotifier extends EventTarget {
   /** The one that the script tag has started. */
   static instance: VideoNotifier | null;
+
+  /** What toasts say, by language (`"en"`). Change it, or add a language, before a notifier is made. */
+  static texts: Record<string, Texts>;
 
   /** Connects at once. `url` is the server's `/ws`, and may be relative to the page. */
   constructor(url: string | URL, options?: Options);

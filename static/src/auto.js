@@ -7,17 +7,11 @@
 import { VideoNotifier } from "./browser.js";
 
 /**
- * @param {HTMLScriptElement | null} script the element that is running; null in a module, which starts nothing
+ * @param {HTMLScriptElement} script the element that is running
  * @returns {VideoNotifier | null}
  */
-export function start(script) {
-  const { manual, url, regions, link, since, storage, maxAge } = script?.dataset ?? {};
-  if (!script || manual !== undefined) return null;
-  return new VideoNotifier(url || new URL("ws", script.src), {
-    regions: regions?.split(","),
-    link,
-    since,
-    storage: storage === "none" ? storage : undefined,
-    maxAge: Number.parseFloat(`${maxAge}`),
-  });
+export function start({ dataset, src }) {
+  const { manual, url, regions } = dataset;
+  if (manual !== undefined) return null;
+  return new VideoNotifier(url || new URL("ws", src), { ...dataset, regions: regions?.split(",") });
 }

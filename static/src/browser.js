@@ -15,11 +15,15 @@
 import { Client } from "./client.js";
 import { lifecycle } from "./lifecycle.js";
 import { defaults } from "./runtime.js";
+import { catalogues } from "./text.js";
 import { toasts } from "./toast.js";
 
 export class VideoNotifier extends Client {
   /** The one that the script tag has started. @type {VideoNotifier | null} */
   static instance = null;
+
+  /** What toasts say, by language. */
+  static texts = catalogues;
 
   /**
    * @param {string | URL} url the server's `/ws`; it may be relative to the page
@@ -46,6 +50,6 @@ function endpoint(url, base) {
 
 /** @param {Window} page @param {Options} options */
 function toastsOf({ document, navigator }, { link, lang, toastSeconds }) {
-  const languages = [lang, document.documentElement.lang, ...navigator.languages].filter((each) => each !== undefined);
+  const languages = [lang, document.documentElement.lang, ...navigator.languages];
   return toasts(document, { link, languages, lifeMs: toastSeconds && 1000 * toastSeconds });
 }

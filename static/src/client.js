@@ -24,7 +24,7 @@
  * @property {() => void} store another tab has stored something
  *
  * @typedef {object} Toasts
- * @property {(notification: Notification) => void} show
+ * @property {(notification: Notification, age: number) => void} show in milliseconds; NaN where it is not known
  * @property {() => void} clear takes away what stands
  * @property {() => void} close for good
  *
@@ -83,13 +83,15 @@ export class Client extends EventTarget {
     const { page, toasts, runtime } = surroundings;
     const attention = page?.attention ?? (() => 1);
     this.#regions = clean(options.regions ?? []);
-    this.#maxAgeMs = 1000 * (Number(options.maxAge) >= 0 ? Number(options.maxAge) : DEFAULT_MAX_AGE_S);
+    const maxAge = Number.parseFloat(`${options.maxAge}`);
+    this.#maxAgeMs = 1000 * (maxAge >= 0 ? maxAge : DEFAULT_MAX_AGE_S);
     this.#toasts = toasts;
     this.#runtime = runtime;
 
     const storage = options.storage === "none" ? () => null : runtime.storage;
+    const place = url.host + url.pathname;
     this.#mutedSlot = slot(storage, "muted");
-    this.#positions = positions(slot(storage, url.host + url.pathname), this.#regions);
+    this.#positions = positions(slot(storage, place), this.#regions);
     if (isPosition(options.since)) this.#positions.advance(options.since);
 
     this.#refetch = refetches({ isVisible: () => attention() > 0, runtime });
@@ -98,7 +100,7 @@ export class Client extends EventTarget {
       regions: this.#regions,
       positions: this.#positions,
       shares: page !== null && options.storage !== "none",
-      unshown: slot(storage, `unshown:${url.host}${url.pathname}`),
+      unshown: slot(storage, `unshown:${place}`),
       attention: () => (toasts ? attention() : 0),
       onMessage: (message) => this.#receive(message),
       onShow: (notification) => this.#show(notification),
@@ -205,7 +207,7 @@ export class Client extends EventTarget {
     const age = this.#runtime.now() + this.#clockMs - Date.parse(timestamp);
     // One whose time can't be read has no age, and counts as new.
     const isOld = age > this.#maxAgeMs;
-    if (!this.#closed && !this.muted && !isOld && !this.#prevented.has(id)) this.#toasts?.show(notification);
+    if (!this.#closed && !this.muted && !isOld && !this.#prevented.has(id)) this.#toasts?.show(notification, age);
   }
 
   /** @param {string} type @param {unknown} detail @returns {boolean} whether nobody prevented it */

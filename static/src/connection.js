@@ -183,7 +183,7 @@ export function connection({ url, onMessage, onState, runtime }) {
     drop();
     const { comesBack, atLeastMs, atOnce } = reaction(code);
     if (!comesBack) {
-      runtime.complain(`refused for good: ${code} ${reason}`);
+      runtime.complain(`refused: ${code} ${reason}`);
       enter("closed");
       return;
     }

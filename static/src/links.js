@@ -38,16 +38,12 @@ export function image(text, base) {
 }
 
 /**
- * The site's page for a region.
+ * The site's page for a region. What is a region has nothing in it that would have to be encoded.
  *
  * @param {unknown} template with `{region}` in it
  * @param {string} region
  * @param {string} base
  */
 export function regionLink(template, region, base) {
-  if (typeof template !== "string" || !REGION.test(region) || region === "unknown") return null;
-  return link(
-    template.replaceAll("{region}", () => encodeURIComponent(region)),
-    base,
-  );
+  return REGION.test(region) && region !== "unknown" ? link(`${template}`.replaceAll("{region}", region), base) : null;
 }

@@ -37,11 +37,8 @@ const MAX_LENGTH = 64 * 1024;
 
 const MAX_VIDEOS = 5;
 
-/** The longest that a server may put its clients off: it never asks for more, so more is not from it. */
-const MAX_WAIT_MS = 10 * 60_000;
-
-/** A timer set to more than 24 days fires at once. */
-const MAX_HEARTBEAT_MS = 24 * 3_600_000;
+/** The longest of all times that a server names: it never asks for more, so more is not from it. */
+const MAX_MS = 10 * 60_000;
 
 /**
  * @param {unknown} data what a socket delivered
@@ -68,10 +65,10 @@ export function parse(data, at) {
     notification: publication,
     recovered: typeof recovered === "boolean" ? recovered : null,
     clockMs: Date.parse(`${now}`) - at,
-    heartbeatMs: milliseconds(heartbeat_ms, MAX_HEARTBEAT_MS) || null,
-    spreadMs: milliseconds(spread_ms, MAX_WAIT_MS),
-    windowMs: milliseconds(reconnect_window_ms, MAX_WAIT_MS),
-    afterMs: type === "reconnect" ? (milliseconds(after_ms, MAX_WAIT_MS) ?? 0) : null,
+    heartbeatMs: milliseconds(heartbeat_ms) || null,
+    spreadMs: milliseconds(spread_ms),
+    windowMs: milliseconds(reconnect_window_ms),
+    afterMs: type === "reconnect" ? (milliseconds(after_ms) ?? 0) : null,
   };
 }
 
@@ -114,7 +111,7 @@ function isVideo(video) {
   return typeof video === "object" && video !== null && typeof video.title === "string";
 }
 
-/** @param {unknown} value @param {number} most @returns {number | null} */
-function milliseconds(value, most) {
-  return typeof value === "number" && value >= 0 ? Math.min(value, most) : null;
+/** @param {unknown} value @returns {number | null} */
+function milliseconds(value) {
+  return typeof value === "number" && value >= 0 ? Math.min(value, MAX_MS) : null;
 }

@@ -10,7 +10,7 @@ export const style = `
   all: initial;
   color-scheme: light dark;
   position: fixed;
-  z-index: var(--vn-z-index, 2147483000);
+  z-index: var(--vn-z-index, 9999999);
   bottom: max(var(--vn-inset, 16px), env(safe-area-inset-bottom));
   inset-inline-end: max(var(--vn-inset, 16px), env(safe-area-inset-right));
   width: min(var(--vn-width, 380px), 100% - 2 * var(--vn-inset, 16px));
@@ -33,7 +33,7 @@ export const style = `
 .vw-toast {
   pointer-events: auto;
   display: grid;
-  grid-template-columns: 1fr auto;
+  grid: auto / 1fr auto;
   gap: 8px;
   padding: 14px;
   color: var(--vn-color, CanvasText);
@@ -48,7 +48,7 @@ export const style = `
 .item { display: flex; gap: 10px; align-items: center }
 .thumb { flex: none; width: 64px; height: 36px; object-fit: cover; border-radius: 6px }
 .title { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden }
-.more { opacity: .8 }
+.more, .time { opacity: .8 }
 .close {
   align-self: start;
   width: 32px;

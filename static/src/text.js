@@ -1,83 +1,82 @@
 /**
- * What toasts say, in the reader's language: a catalogue has the sentences, and Intl has all the rest: plural forms,
- * numbers, lists, and the names of regions.
+ * What toasts say, in the reader's language: a catalogue has the few words, and Intl all the rest: plural forms, numbers,
+ * times, and the names of regions.
  *
- * @typedef {object} Catalogue one language; `{count}` and so on stand for what is put in
- * @property {Record<string, string>} videos by plural form
- * @property {string} where the same, in a region or several
- * @property {string} regions too many to name
- * @property {string} more what the list leaves out
- * @property {string} label of the place where toasts are
+ * @typedef {object} Texts one language; `#` stands for the count
+ * @property {string} other how many there are
+ * @property {string} [one] the same, where the language has another form for one
  * @property {string} close
  */
 
-/** By language, in ISO 639. @type {Record<string, Catalogue>} */
+/** By language, in ISO 639. A site may change and add some, before it starts a notifier. @type {Record<string, Texts>} */
 export const catalogues = {
-  en: {
-    videos: { one: "{count} new trending video", other: "{count} new trending videos" },
-    where: "{videos} in {regions}",
-    regions: "{count} regions",
-    more: "and {count} more",
-    label: "New videos",
-    close: "Close",
-  },
+  en: { other: "# new trending videos", one: "# new trending video", close: "Close" },
+  de: { other: "# neue Trendvideos", one: "# neues Trendvideo", close: "Schließen" },
+  fr: { other: "# nouvelles vidéos tendance", one: "# nouvelle vidéo tendance", close: "Fermer" },
+  es: { other: "# nuevos vídeos en tendencia", one: "# nuevo vídeo en tendencia", close: "Cerrar" },
+  pt: { other: "# novos vídeos em alta", one: "# novo vídeo em alta", close: "Fechar" },
+  hi: { other: "# नए ट्रेंडिंग वीडियो", one: "# नया ट्रेंडिंग वीडियो", close: "बंद करें" },
+  ja: { other: "新着の急上昇動画 #本", close: "閉じる" },
+  ko: { other: "새 인기 급상승 동영상 #개", close: "닫기" },
 };
 
-/** So many regions are named one by one. */
+/** So many regions are named; of the others only the number is given. */
 const MAX_NAMED = 3;
 
-/** @param {readonly string[]} wanted languages, the best first */
+/** @param {readonly (string | undefined)[]} wanted languages, the best first */
 export function text(wanted) {
-  const lang = wanted.find(isKnown) ?? "en";
-  const catalogue = /** @type {Catalogue} */ (catalogues[new Intl.Locale(lang).language]);
+  const lang = wanted.find((each) => languageOf(each) in catalogues) ?? "en";
+  const { other, one, close } = /** @type {Texts} */ (catalogues[languageOf(lang)]);
   const plural = new Intl.PluralRules(lang);
   const number = new Intl.NumberFormat(lang);
-  const list = new Intl.ListFormat(lang);
   const names = new Intl.DisplayNames(lang, { type: "region" });
+  const time = new Intl.RelativeTimeFormat(lang, { numeric: "auto" });
 
   return {
     /** For the `lang` attribute. */
     lang,
-    label: catalogue.label,
-    close: catalogue.close,
+    label: other.replace(/ ?#\S* ?/, ""),
+    close,
+    headline,
+    more,
 
-    /** @param {number} count @param {string[]} codes */
-    headline(count, codes) {
-      const { videos, where, regions } = catalogue;
-      const headline = fill(videos[plural.select(count)] ?? videos.other ?? "", { count: number.format(count) });
-      const known = codes.filter((code) => code !== "unknown");
-      if (known.length === 0) return headline;
-      const named = known.length <= MAX_NAMED;
-      return fill(where, {
-        videos: headline,
-        regions: named ? list.format(known.map(nameOf)) : fill(regions, { count: number.format(known.length) }),
-      });
+    /** @param {number} ms how long since */
+    ago(ms) {
+      const minutes = Math.floor(ms / 60_000);
+      if (minutes < 1) return time.format(0, "second");
+      return minutes < 60 ? time.format(-minutes, "minute") : time.format(-Math.floor(minutes / 60), "hour");
     },
-
-    /** @param {number} count */
-    more: (count) => fill(catalogue.more, { count: number.format(count) }),
   };
 
-  /** A region's name, where it has one: a site may have regions of its own. @param {string} code */
+  /** @param {number} count @param {string[]} codes */
+  function headline(count, codes) {
+    const videos = ((plural.select(count) === "one" && one) || other).replace("#", () => number.format(count));
+    const known = codes.filter((code) => code !== "unknown");
+    if (known.length === 0) return videos;
+    const named = known.splice(0, MAX_NAMED).map(nameOf).join(", ");
+    return `${videos} · ${named}${known.length ? ` ${more(known.length)}` : ""}`;
+  }
+
+  /** @param {number} count of what is not listed */
+  function more(count) {
+    return `+${number.format(count)}`;
+  }
+
+  /** A region's name, where it has one: a site may have regions of its own. @param {string} code @returns {string} */
   function nameOf(code) {
     try {
-      return names.of(code) ?? code;
+      return /** @type {string} */ (names.of(code));
     } catch {
       return code;
     }
   }
 }
 
-/** @param {string} sentence @param {Record<string, string>} values */
-function fill(sentence, values) {
-  return sentence.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-}
-
-/** @param {string} lang */
-function isKnown(lang) {
+/** "" where it is no language tag. @param {string | undefined} tag */
+function languageOf(tag) {
   try {
-    return new Intl.Locale(lang).language in catalogues;
+    return new Intl.Locale(/** @type {string} */ (tag)).language;
   } catch {
-    return false;
+    return "";
   }
 }

@@ -16,6 +16,7 @@
  * @property {Element} content
  * @property {Notification[]} notifications
  * @property {number} startedAt when the first of them came
+ * @property {number} age of the last of them, in milliseconds; NaN where it is not known
  * @property {any} timer
  */
 
@@ -38,7 +39,10 @@ export const LIFE_MS = 10_000;
 
 /**
  * @param {Document} document
- * @param {{ link?: string | undefined, languages: readonly string[], lifeMs?: number | undefined }} options
+ * @param {object} options
+ * @param {string} [options.link]
+ * @param {readonly (string | undefined)[]} options.languages the best first
+ * @param {number} [options.lifeMs]
  * @returns {import("./client.js").Toasts}
  */
 export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }) {
@@ -85,12 +89,13 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   });
 
   return {
-    show(notification) {
+    show(notification, age) {
       attach();
       const now = performance.now();
       const last = standing.at(-1);
       if (last && now - last.startedAt < GROUP_MS) {
         last.notifications.push(notification);
+        last.age = age;
         fill(last);
         return;
       }
@@ -98,7 +103,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
       const content = make("div", "content");
       const close = make("button", "close", { type: "button", "aria-label": text.close }, "×");
       element.append(content, close);
-      const toast = { element, content, notifications: [notification], startedAt: now, timer: null };
+      const toast = { element, content, notifications: [notification], startedAt: now, age, timer: null };
       close.onclick = () => dismiss(toast);
       stack.hidden = false;
       stack.append(element);
@@ -133,7 +138,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   }
 
   /** @param {Toast} toast */
-  function fill({ content, notifications }) {
+  function fill({ content, notifications, age }) {
     const regions = [...new Set(notifications.map(({ region }) => region))];
     const headline = text.headline(count(notifications), regions);
     const several = regions.length > 1;
@@ -146,7 +151,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
           videos.map(({ title, url, thumb }) => line(image(thumb, base), title, link(url, base))),
         );
     const shown = lines.slice(0, MAX_ITEMS);
-    const title = make("h2", "headline");
+    const title = make("h2", "headline", { dir: "auto" });
     title.append(anchor(several ? null : pageOf(/** @type {string} */ (regions[0])), headline));
     content.replaceChildren(title);
     if (shown.length > 0) {
@@ -154,8 +159,9 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
       list.append(...shown);
       content.append(list);
       const more = (several ? lines.length : count(notifications)) - shown.length;
-      if (more > 0) content.append(make("p", "more", {}, text.more(more)));
+      if (more > 0) content.append(make("p", "more", { dir: "auto" }, text.more(more)));
     }
+    if (age >= 0) content.append(make("p", "time", { dir: "auto" }, text.ago(age)));
     // Once, whole, and without the names of links: what a screen reader says at a bad moment must be short.
     live.textContent = headline;
   }

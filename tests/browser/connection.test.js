@@ -146,7 +146,7 @@ test("preventDefault keeps the toast away, and the list has it", async () => {
   await tab.until("VideoNotifier.instance.history.length === 1");
   publish(site.sockets[0], { videos: [{ id: 1, title: "shown" }] });
   await tab.until("VideoNotifier.instance.history.length === 2");
-  assert.deepEqual(await tab.toasts(), ["1 new trending video in United States\nshown"]);
+  assert.deepEqual(await tab.toasts(), ["1 new trending video · United States\nshown"]);
 });
 
 test("what is older than data-max-age by the server's clock goes to the list only", async () => {
@@ -158,7 +158,7 @@ test("what is older than data-max-age by the server's clock goes to the list onl
   };
   await open();
   await tab.until("VideoNotifier.instance.history.length === 2");
-  assert.deepEqual(await tab.toasts(), ["1 new trending video in United States\nnew"]);
+  assert.deepEqual(await tab.toasts(), ["1 new trending video · United States\nnew"]);
 });
 
 test("data-since is where it goes on, and data-url is where it connects to", async () => {

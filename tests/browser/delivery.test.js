@@ -45,10 +45,10 @@ test("one post is told to each of two tabs, and shown in one, within a second, w
     ],
   });
   const text = [
-    "1,234 new trending videos in United Kingdom",
+    "1,234 new trending videos · United Kingdom",
     "Ten & <b>ten</b> make 20",
     "“Quotes” — and 日本語",
-    "and 1,232 more",
+    "+1,232",
   ];
   const toasts = async () => (await Promise.all(tabs.map((tab) => tab.toasts()))).flat();
   await eventually(async () => (await toasts()).length > 0, { what: "a toast" });

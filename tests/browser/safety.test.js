@@ -85,7 +85,7 @@ test("hostile text in any field is shown as it is, and runs nothing", async () =
     assert.equal(shown.count, 1, text);
     assert.deepEqual(shown.titles, [text]);
     // A count that is no number is the number of videos.
-    assert.equal(shown.headline, `1 new trending video in ${text}`);
+    assert.equal(shown.headline, `1 new trending video · ${text}`);
     assert.equal(shown.live, shown.headline);
     // Some are names that a region may have; nothing else becomes a link.
     const region = /^\w{1,32}$/.test(text) ? [`${site.origin}/trending?region=${text}`] : [];

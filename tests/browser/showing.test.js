@@ -91,9 +91,9 @@ test("what is posted while all tabs are hidden is one summary in the first that 
   assert.deepEqual(await toasts([first, second]), []);
   await first.show();
   const summary = [
-    "12 new trending videos in United States and Japan",
-    "7 new trending videos in United States",
-    "5 new trending videos in Japan",
+    "12 new trending videos · United States, Japan",
+    "7 new trending videos · United States",
+    "5 new trending videos · Japan",
   ].join("\n");
   await eventually(async () => (await first.toasts()).length === 1, { what: "a toast" });
   assert.deepEqual(await toasts([first, second]), [summary]);
@@ -141,7 +141,7 @@ test("during fullscreen toasts wait, in whatever window there is no other", asyn
   assert.deepEqual(await tab.toasts(), []);
   await tab.evaluate("document.exitFullscreen()");
   await tab.until("shown.length === 2");
-  assert.deepEqual(await tab.toasts(), ["2 new trending videos in United States\none\ntwo"]);
+  assert.deepEqual(await tab.toasts(), ["2 new trending videos · United States\none\ntwo"]);
 });
 
 test("a publication is shown where it is asked for, not where it is not", async () => {

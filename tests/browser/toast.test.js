@@ -88,9 +88,9 @@ test("what is said is the headline, and no button is in what is said", async () 
     const region = root.querySelector("[role=status]");
     return [region.textContent, region.querySelectorAll("button, a").length, region.getAttribute("aria-atomic")];
   });
-  assert.deepEqual(said, ["12 new trending videos in United States", 0, "true"]);
+  assert.deepEqual(said, ["12 new trending videos · United States", 0, "true"]);
   const tree = await accessibilityTree();
-  assert.ok(tree.some(({ role, name }) => role === "region" && name === "New videos"));
+  assert.ok(tree.some(({ role, name }) => role === "region" && name === "new trending videos"));
   assert.ok(tree.some(({ role, name }) => role === "button" && name === "Close"));
   assert.ok(tree.some(({ role, name }) => role === "link" && name === "a title"));
 });
@@ -200,11 +200,24 @@ test("what comes in the same moment is one toast: of one region, or of several",
   await tab.until("notifier.history.length === 3");
   assert.deepEqual(await tab.toasts(), [
     [
-      "6 new trending videos in United States and Japan",
-      "4 new trending videos in United States",
-      "2 new trending videos in Japan",
+      "6 new trending videos · United States, Japan",
+      "4 new trending videos · United States",
+      "2 new trending videos · Japan",
     ].join("\n"),
   ]);
+});
+
+test("a toast says how old it is", async () => {
+  await open();
+  const [socket] = site.sockets;
+  publish(socket, { timestamp: new Date(Date.now() - 5 * 60_000).toISOString() });
+  await tab.until("notifier.history.length === 1");
+  const time = () =>
+    tab.call(() => document.querySelector("video-notifier-toasts").shadowRoot.querySelector(".time")?.innerText);
+  assert.equal(await time(), "5 minutes ago");
+  publish(socket, { timestamp: "soon" });
+  await tab.until("notifier.history.length === 2");
+  assert.equal(await time(), undefined);
 });
 
 test("eight regions in the same moment are one toast", async () => {
@@ -213,11 +226,11 @@ test("eight regions in the same moment are one toast", async () => {
   await tab.until("notifier.history.length === 8");
   assert.deepEqual(await tab.toasts(), [
     [
-      "24 new trending videos in 8 regions",
-      "3 new trending videos in United States",
-      "3 new trending videos in Japan",
-      "3 new trending videos in United Kingdom",
-      "and 5 more",
+      "24 new trending videos · United States, Japan, United Kingdom +5",
+      "3 new trending videos · United States",
+      "3 new trending videos · Japan",
+      "3 new trending videos · United Kingdom",
+      "+5",
     ].join("\n"),
   ]);
 });

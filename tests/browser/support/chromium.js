@@ -220,12 +220,14 @@ class Tab {
     return Buffer.from(data, "base64");
   }
 
-  /** The texts of the toasts that stand, oldest first, as a reader sees them: one line an element. */
+  /** The texts of the toasts that stand, oldest first, as a reader sees them but for the time: one line an element. */
   toasts() {
     return this.call(() =>
       [
         ...(document.querySelector("video-notifier-toasts")?.shadowRoot.querySelectorAll(".vw-toast .content") ?? []),
-      ].map((content) => content.innerText.split("\n").filter(Boolean).join("\n")),
+      ].map((content) =>
+        [...content.querySelectorAll(".headline, .item, .more")].map((line) => line.innerText.trim()).join("\n"),
+      ),
     );
   }
 
