@@ -8,12 +8,17 @@
 export function lifecycle(window) {
   const { document } = window;
   return {
-    // A video in full screen hides what is on the page, or what is shown over it takes no clicks.
-    attention: () => (document.hidden || document.fullscreenElement ? 0 : document.hasFocus() ? 2 : 1),
+    // A video in full screen hides what is on the page, and under a modal dialog nothing takes clicks.
+    attention: () =>
+      document.hidden || document.fullscreenElement || document.querySelector(":modal")
+        ? 0
+        : document.hasFocus()
+          ? 2
+          : 1,
     watch({ check, leave, join, store }) {
       const end = new AbortController();
       const on = (/** @type {EventTarget} */ target, /** @type {string} */ event, /** @type {() => void} */ listener) =>
-        target.addEventListener(event, listener, { signal: end.signal });
+        target.addEventListener(event, listener, { signal: end.signal, capture: target === document });
       on(window, "pagehide", leave);
       on(window, "pageshow", join);
       on(window, "online", check);
@@ -21,6 +26,8 @@ export function lifecycle(window) {
       on(window, "storage", store);
       on(document, "visibilitychange", check);
       on(document, "fullscreenchange", check);
+      // Of a dialog; it does not bubble.
+      on(document, "close", check);
       // Of the document, not of the window.
       on(document, "freeze", leave);
       on(document, "resume", join);

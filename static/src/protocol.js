@@ -79,7 +79,7 @@ export function parse(data, at) {
  */
 export function reaction(code) {
   return {
-    comesBack: !(code === 1003 || code === 1009 || (code >= 4400 && code <= 4499)),
+    comesBack: !/^(1003|1009|44..)$/.test(`${code}`),
     // 1008: this client, or one behind the same address, asked too much.
     atLeastMs: code === 1008 ? 60_000 : 0,
     // 4000: the position is lost, and only a new connection can say so; nothing is overloaded.

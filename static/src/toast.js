@@ -134,7 +134,8 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
 
   /** @param {EventTarget} target @param {string} type @param {(event: any) => void} listener */
   function on(target, type, listener) {
-    target.addEventListener(type, listener, { signal: end.signal });
+    // Of a controller's properties these options are one: its signal.
+    target.addEventListener(type, listener, end);
   }
 
   /** @param {Toast} toast */

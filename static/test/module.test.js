@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
+import { gzipSync } from "node:zlib";
 import { hello, World } from "./support.js";
 
 test("the built module can be imported and used in plain Node", async () => {
@@ -26,3 +28,10 @@ test("an address that is none is told to who gave it", async () => {
   const { VideoNotifier } = await import("../src/browser.js");
   assert.throws(() => new VideoNotifier("/ws"), TypeError);
 });
+
+for (const file of ["notifier.js", "notifier.esm.js"]) {
+  test(`${file} is no more than 8 KB for the one who loads it`, () => {
+    const content = readFileSync(new URL(`../${file}`, import.meta.url));
+    assert.ok(gzipSync(content, { level: 9 }).length <= 8 * 1024);
+  });
+}

@@ -144,6 +144,23 @@ test("during fullscreen toasts wait, in whatever window there is no other", asyn
   assert.deepEqual(await tab.toasts(), ["2 new trending videos · United States\none\ntwo"]);
 });
 
+test("under a modal dialog toasts wait until it is closed", async () => {
+  const tab = await open("/");
+  await tab.call(() => {
+    document.body.append(Object.assign(document.createElement("dialog"), { id: "modal" }));
+    document.getElementById("modal").showModal();
+  });
+  await server.publish("one");
+  await tab.until("heard.length === 1");
+  assert.deepEqual(await tab.toasts(), []);
+  await tab.evaluate("document.getElementById('modal').close()");
+  await tab.until("shown.length === 1");
+  // One that is not modal leaves the page as it is.
+  await tab.evaluate("document.getElementById('modal').show()");
+  await server.publish("two");
+  await tab.until("shown.length === 2");
+});
+
 test("a publication is shown where it is asked for, not where it is not", async () => {
   const us = await open("/us");
   const all = await open("/");
