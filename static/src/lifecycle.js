@@ -26,8 +26,8 @@ export function lifecycle(window) {
       on(window, "storage", store);
       on(document, "visibilitychange", check);
       on(document, "fullscreenchange", check);
-      // Of a dialog; it does not bubble.
-      on(document, "close", check);
+      // A dialog opens, or closes; that does not bubble.
+      on(document, "toggle", check);
       // Of the document, not of the window.
       on(document, "freeze", leave);
       on(document, "resume", join);

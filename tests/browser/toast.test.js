@@ -210,7 +210,7 @@ test("what comes in the same moment is one toast: of one region, or of several",
 test("a toast says how old it is", async () => {
   await open();
   const [socket] = site.sockets;
-  publish(socket, { timestamp: new Date(Date.now() - 5 * 60_000).toISOString() });
+  publish(socket, { timestamp: new Date(Date.now() - 5.5 * 60_000).toISOString() });
   await tab.until("notifier.history.length === 1");
   const time = () =>
     tab.call(() => document.querySelector("video-notifier-toasts").shadowRoot.querySelector(".time")?.innerText);
