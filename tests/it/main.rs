@@ -17,6 +17,7 @@ mod resume;
 mod shutdown;
 mod slow;
 mod smoke;
+mod soak;
 mod sse;
 mod stalled;
 mod startup;
