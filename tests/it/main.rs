@@ -6,6 +6,7 @@ mod support;
 
 mod chaos;
 mod dedup;
+mod descriptors;
 mod faults;
 mod history;
 mod http;
