@@ -27,6 +27,8 @@ const PROCESS_OF = `(context) => {
 
 export class Firefox {
   static survivesCrashes = true;
+  /** A page that holds a lock, or waits for one, does not get into Firefox's back/forward cache. */
+  static keepsPagesWithLocks = false;
 
   static async start() {
     const profile = await mkdtemp(join(tmpdir(), "video-notifier-firefox-"));

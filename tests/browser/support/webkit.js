@@ -16,6 +16,7 @@ import { eventually, stop } from "./wait.js";
 export class WebKit {
   /** WebKitWebDriver ends the session with any page that crashes. */
   static survivesCrashes = false;
+  static keepsPagesWithLocks = true;
 
   static async start() {
     const home = await mkdtemp(join(tmpdir(), "video-notifier-webkit-"));
