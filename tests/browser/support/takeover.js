@@ -38,7 +38,7 @@ export async function loseLeaders({ t, server, tabCount, losses, takeoverMs, ope
     const from = Date.now();
     const comeBack = await lose(leader);
     const next = await leaderOf(others);
-    took[way] = [...(took[way] ?? []), (await next.evaluate("openedAt.find((time) => time > " + from + ")")) - from];
+    took[way] = [...(took[way] ?? []), (await next.evaluate(`openedAt.find((time) => time > ${from})`)) - from];
     tabs = others;
     if (comeBack) {
       await comeBack();
