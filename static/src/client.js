@@ -68,6 +68,8 @@ export class Client extends EventTarget {
   #history = [];
   /** What the page itself has kept from being shown, by id. @type {Set<string>} */
   #prevented = new Set();
+  /** What was shown here before it was received: the leader may be slow to answer. By id. @type {Set<string>} */
+  #early = new Set();
   /** How far the server's clock is ahead of this one. */
   #clockMs = 0;
   #closed = false;
@@ -192,7 +194,7 @@ export class Client extends EventTarget {
   /** @param {Notification} notification */
   #notify(notification) {
     const { id, timestamp } = notification;
-    if (this.#history.some((each) => each.id === id && each.timestamp === timestamp)) return;
+    if (this.#early.delete(id) || this.#history.some((each) => each.id === id && each.timestamp === timestamp)) return;
     this.#history.unshift(notification);
     this.#history.length = Math.min(this.#history.length, MAX_HISTORY);
     if (!this.#dispatch("notification", notification, true)) this.#prevented.add(id);
@@ -202,6 +204,7 @@ export class Client extends EventTarget {
   #show(notification) {
     const { id, timestamp } = notification;
     this.#notify(notification);
+    if (this.#positions.isNew(notification)) this.#early.add(id);
     const age = this.#runtime.now() + this.#clockMs - Date.parse(timestamp);
     // One whose time can't be read has no age, and counts as new.
     const isOld = age > this.#maxAgeMs;
