@@ -43,6 +43,9 @@ import { slot } from "./storage.js";
 /** How many notifications the list keeps. */
 const MAX_HISTORY = 100;
 
+/** How many it knows of; far more than can be on their way. */
+const MAX_TOLD = 10_000;
+
 const DEFAULT_MAX_AGE_S = 15 * 60;
 
 /**
@@ -66,8 +69,11 @@ export class Client extends EventTarget {
   #mutedSlot;
   /** Newest first. @type {Notification[]} */
   #history = [];
-  /** What the page itself has kept from being shown, by id. @type {Set<string>} */
-  #prevented = new Set();
+  /**
+   * What this page knows of, and whether it has kept it from being shown. One may be shown before it is received, where
+   * the leader is slow. @type {Map<string, boolean>}
+   */
+  #told = new Map();
   /** How far the server's clock is ahead of this one. */
   #clockMs = 0;
   #closed = false;
@@ -191,23 +197,26 @@ export class Client extends EventTarget {
     }
   }
 
-  /** @param {Notification} notification */
+  /** Tells of it, once. @param {Notification} notification @returns whether the page has prevented that it is shown */
   #notify(notification) {
-    const { id, timestamp } = notification;
-    if (this.#history.some((each) => each.id === id && each.timestamp === timestamp)) return;
-    this.#history.unshift(notification);
-    this.#history.length = Math.min(this.#history.length, MAX_HISTORY);
-    if (!this.#dispatch("notification", notification, true)) this.#prevented.add(id);
+    // A history that went back gives an id a second time, to something else.
+    const key = notification.id + notification.timestamp;
+    if (!this.#told.has(key)) {
+      this.#history.unshift(notification);
+      this.#history.splice(MAX_HISTORY);
+      if (this.#told.size > MAX_TOLD) this.#told.clear();
+      this.#told.set(key, !this.#dispatch("notification", notification, true));
+    }
+    return this.#told.get(key);
   }
 
   /** This is the one tab to show it. It may have come before this page did. @param {Notification} notification */
   #show(notification) {
-    const { id, timestamp } = notification;
-    this.#notify(notification);
-    const age = this.#runtime.now() + this.#clockMs - Date.parse(timestamp);
+    const isPrevented = this.#notify(notification);
+    const age = this.#runtime.now() + this.#clockMs - Date.parse(notification.timestamp);
     // One whose time can't be read has no age, and counts as new.
     const isOld = age > this.#maxAgeMs;
-    if (!this.#closed && !this.muted && !isOld && !this.#prevented.has(id)) this.#toasts?.show(notification, age);
+    if (!this.#closed && !this.muted && !isOld && !isPrevented) this.#toasts?.show(notification, age);
   }
 
   /** @param {string} type @param {unknown} detail @returns {boolean} whether nobody prevented it */

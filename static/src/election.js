@@ -40,10 +40,14 @@ export function election({ locks, name, id, onPresent, onElected, onDeposed }) {
   /** @param {LockOptions} options */
   function stand(options = { signal }) {
     const mine = {};
+    let isOver = false;
     hold(name, options, () => {
+      // WebKit still gives the lock to a page that was suspended while it was given and seized.
+      if (isOver) return;
       term = mine;
       onElected();
     }).catch((error) => {
+      isOver = true;
       if (signal.aborted) return;
       if (error.name !== "AbortError") return onElected();
       if (term === mine) onDeposed();

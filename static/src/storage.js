@@ -4,7 +4,7 @@
  */
 
 /** Keys name the major version of the protocol: what another one has stored means nothing here. */
-const PREFIX = "video-notifier:1:";
+const PREFIX = "video-notifier/1 ";
 
 /**
  * One value's place.

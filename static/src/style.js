@@ -58,7 +58,6 @@ export const style = `
   background: none;
   border: 0;
   border-radius: 8px;
-  cursor: pointer;
 }
 .close:hover { background: #80808033 }
 :focus-visible { outline: 2px solid var(--vn-focus, currentColor); outline-offset: 2px }

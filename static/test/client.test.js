@@ -189,7 +189,7 @@ test("whatever is stored where something should wait is no harm", () => {
     "{",
   ]) {
     const world = new World();
-    world.stored.set("video-notifier:1:unshown:notify.test/ws", stored);
+    world.stored.set("video-notifier/1 unshown:notify.test/ws", stored);
     const { toasts } = start({ world });
     world.socket.says(hello());
     world.socket.says(published(2, { timestamp: new Date(world.time).toISOString() }));

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { parse } from "../src/protocol.js";
 import { hello, published } from "./support.js";
 import { Browser } from "./tabs.js";
 
@@ -383,4 +384,27 @@ test("close leaves no lock, channel or timer", async () => {
     await browser.pass(10);
     assert.equal(browser.connections.length, 1);
   }
+});
+
+test("a tab that shows many before its leader has let it in hears each of them once", async () => {
+  const browser = new Browser();
+  const name = "video-notifier/1 wss://notify.test/ws";
+  const leader = { run: (act) => act() };
+  browser.locks(leader).request(name, {}, () => new Promise(() => {}));
+  const channel = browser.channel(leader, name);
+  let tab = "";
+  channel.onmessage = ({ data }) => {
+    tab = data.from;
+  };
+  const { client, heard } = browser.open({ since: "aaaaaaaa-1" });
+  await browser.pass(10);
+  const post = (messages, more) =>
+    channel.postMessage({ from: "leader", state: "open", due: 1e15, regions: [], messages, ...more });
+  const messages = Array.from({ length: 150 }, (_, index) => parse(JSON.stringify(published(index + 2)), 0));
+  for (const { notification } of messages) post([], { show: notification, shownBy: tab });
+  await browser.pass(10);
+  assert.deepEqual([heard.length, client.position], [150, "aaaaaaaa-1"]);
+  post([parse(JSON.stringify(hello({ position: "aaaaaaaa-1", recovered: true })), 0), ...messages], { to: tab });
+  await browser.pass(10);
+  assert.deepEqual([heard.length, client.position], [150, "aaaaaaaa-151"]);
 });

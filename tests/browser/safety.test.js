@@ -4,25 +4,10 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { Chromium } from "./support/chromium.js";
-import { HOSTILE_TEXTS, HOSTILE_URLS } from "./support/hostile.js";
+import { HOSTILE_TEXTS, HOSTILE_URLS, STRICT, WATCH } from "./support/hostile.js";
 import { Server } from "./support/server.js";
 import { hello, page, publish, Site, say } from "./support/site.js";
 import { eventually } from "./support/wait.js";
-
-const STRICT =
-  "default-src 'none'; script-src 'self'; style-src 'none'; img-src 'none'; connect-src ws:; base-uri 'none'; " +
-  "require-trusted-types-for 'script'; trusted-types 'none'";
-
-/** What hostile text would call, and what a policy has stopped. */
-const WATCH = `
-  window.pwned = [];
-  for (const name of ["alert", "confirm", "prompt", "print", "open"]) window[name] = (...values) => pwned.push([name, ...values]);
-  window.violations = [];
-  document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
-    violations.push(violatedDirective + " " + blockedURI));
-  window.heard = [];
-  addEventListener("DOMContentLoaded", () => VideoNotifier.instance.addEventListener("notification", ({ detail }) => heard.push(detail)));
-`;
 
 let chromium;
 let site;

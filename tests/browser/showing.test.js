@@ -4,24 +4,9 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { Chromium } from "./support/chromium.js";
 import { Server } from "./support/server.js";
-import { OPEN, RECORD } from "./support/sharing.js";
+import { OPEN, RECORD, WATCH } from "./support/sharing.js";
 import { page, Site } from "./support/site.js";
 import { eventually } from "./support/wait.js";
-
-/** Writes down each headline and title that was ever shown, and takes the toast away to make room. */
-const WATCH = `
-  window.shown = [];
-  addEventListener("DOMContentLoaded", () => {
-    const root = document.querySelector("video-notifier-toasts")?.shadowRoot;
-    if (!root) return;
-    new MutationObserver(() => {
-      for (const toast of root.querySelectorAll(".vw-toast")) {
-        const titles = [...toast.querySelectorAll(".title")].map(({ textContent }) => textContent);
-        for (const title of titles) if (!shown.includes(title)) shown.push(title);
-      }
-    }).observe(root, { childList: true, subtree: true });
-  });
-`;
 
 let chromium;
 let context;

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
+import { BrowserTab } from "./tab.js";
 import { eventually, stop } from "./wait.js";
 
 const FLAGS = [
@@ -106,7 +107,7 @@ export class Chromium {
   }
 }
 
-class Tab {
+class Tab extends BrowserTab {
   #browser;
   #target;
   #session;
@@ -120,6 +121,7 @@ class Tab {
   #isClosed = false;
 
   constructor(browser, target, session) {
+    super();
     this.#browser = browser;
     this.#target = target;
     this.#session = session;
@@ -181,16 +183,6 @@ class Tab {
     return result.value;
   }
 
-  /** Calls a function in the page. What it is given must be JSON. */
-  call(fn, ...values) {
-    return this.evaluate(`(${fn})(...${JSON.stringify(values)})`);
-  }
-
-  /** Waits until the expression is true in the page. */
-  until(expression, options) {
-    return eventually(() => this.evaluate(expression), { what: expression, ...options });
-  }
-
   async press(key, { shift = false } = {}) {
     const event = {
       key,
@@ -218,17 +210,6 @@ class Tab {
   async screenshot(clip) {
     const { data } = await this.send("Page.captureScreenshot", { format: "png", clip });
     return Buffer.from(data, "base64");
-  }
-
-  /** The texts of the toasts that stand, oldest first, as a reader sees them but for the time: one line an element. */
-  toasts() {
-    return this.call(() =>
-      [
-        ...(document.querySelector("video-notifier-toasts")?.shadowRoot.querySelectorAll(".vw-toast .content") ?? []),
-      ].map((content) =>
-        [...content.querySelectorAll(".headline, .item, .more")].map((line) => line.innerText.trim()).join("\n"),
-      ),
-    );
   }
 
   /** Once is enough: a case that fails before it opens a tab leaves the one of the case before it to be closed. */

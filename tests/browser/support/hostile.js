@@ -106,3 +106,19 @@ export const HOSTILE_URLS = [
   "evil.test",
   "",
 ];
+
+/** A policy that lets a page do the least. */
+export const STRICT =
+  "default-src 'none'; script-src 'self'; style-src 'none'; img-src 'none'; connect-src ws:; base-uri 'none'; " +
+  "require-trusted-types-for 'script'; trusted-types 'none'";
+
+/** What hostile text would call, and what a policy has stopped. */
+export const WATCH = `
+  window.pwned = [];
+  for (const name of ["alert", "confirm", "prompt", "print", "open"]) window[name] = (...values) => pwned.push([name, ...values]);
+  window.violations = [];
+  document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+    violations.push(violatedDirective + " " + blockedURI));
+  window.heard = [];
+  addEventListener("DOMContentLoaded", () => VideoNotifier.instance.addEventListener("notification", ({ detail }) => heard.push(detail)));
+`;

@@ -62,6 +62,13 @@ export class Server {
     await rm(this.data, { recursive: true, force: true });
   }
 
+  /** How many clients it has, as it tells Prometheus. */
+  async connections() {
+    const answer = await fetch(`${this.origin}/metrics`, { headers: { authorization: `Bearer ${TOKEN}` } });
+    const counts = (await answer.text()).matchAll(/^\w*_connections\{.*\} (\d+)$/gm);
+    return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+  }
+
   /** Posts; the receipt. */
   async post(notification) {
     const answer = await fetch(`${this.origin}/notify`, {
@@ -79,7 +86,7 @@ export class Server {
   }
 }
 
-async function freePort() {
+export async function freePort() {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
   const { port } = probe.address();

@@ -23,6 +23,21 @@ export const RECORD = `
   });
 `;
 
+/** Writes down each headline and title that was ever shown, and takes the toast away to make room. */
+export const WATCH = `
+  window.shown = [];
+  addEventListener("DOMContentLoaded", () => {
+    const root = document.querySelector("video-notifier-toasts")?.shadowRoot;
+    if (!root) return;
+    new MutationObserver(() => {
+      for (const toast of root.querySelectorAll(".vw-toast")) {
+        const titles = [...toast.querySelectorAll(".title")].map(({ textContent }) => textContent);
+        for (const title of titles) if (!shown.includes(title)) shown.push(title);
+      }
+    }).observe(root, { childList: true, subtree: true });
+  });
+`;
+
 const HAS_SOCKET = "sockets.some(({ readyState }) => readyState === 1)";
 
 /** The one with the connection, once there is exactly one. */
