@@ -60,7 +60,9 @@ export async function loseLeaders({ t, server, tabCount, losses, takeoverMs, ope
   let [lost, doubled, heardInAll] = [0, 0, 0];
   for (const heard of records) {
     const expected = published.slice(published.indexOf(heard[0]), published.indexOf(heard.at(-1)) + 1);
-    lost += expected.filter((title) => !heard.includes(title)).length;
+    const missing = expected.filter((title) => !heard.includes(title));
+    if (missing.length) t.diagnostic(`lost: ${missing}; the page began with ${heard.slice(0, 25)}`);
+    lost += missing.length;
     doubled += heard.length - new Set(heard).size;
     heardInAll += heard.length;
   }
