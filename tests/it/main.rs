@@ -7,6 +7,7 @@ mod support;
 mod chaos;
 mod dedup;
 mod faults;
+mod handover;
 mod history;
 mod http;
 mod limits;
