@@ -1,5 +1,6 @@
 """Clients on the far side of a proxy, over TLS."""
 
+import asyncio
 import contextlib
 import json
 import queue
@@ -8,36 +9,44 @@ import threading
 import time
 
 from server import PATIENCE
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 
 class Socket:
-    """A WebSocket, from an address of its own where one is given."""
+    """A WebSocket, from an address of its own where one is given. It answers pings only while a message is waited for.
+
+    With a loop of its own: the client of `websockets` for threads reads and writes TLS at the same time, which hangs.
+    """
 
     def __init__(self, proxy, trust, since="", source=None, headers=None):
-        options = {"source_address": (source, 0)} if source else {}
-        self.stack = contextlib.ExitStack()
+        self.loop = asyncio.new_event_loop()
+        self.stack = contextlib.AsyncExitStack()
         connecting = connect(
             f"wss://{proxy.address}/ws?since={since}",
             ssl=trust,
+            proxy=None,
             ping_interval=None,
             additional_headers=headers,
             open_timeout=PATIENCE,
-            **options,
+            local_addr=(source, 0) if source else None,
         )
-        self.connection = self.stack.enter_context(connecting)
+        self.connection = self.run(self.stack.enter_async_context(connecting))
+
+    def run(self, task, patience=PATIENCE):
+        return self.loop.run_until_complete(asyncio.wait_for(task, patience))
 
     def message(self, patience=PATIENCE):
         """The next message; none when the connection has ended."""
         try:
-            return json.loads(self.connection.recv(timeout=patience))
+            return json.loads(self.run(self.connection.recv(), patience))
         except ConnectionClosed as closed:
             self.code = closed.rcvd and closed.rcvd.code
             return None
 
     def close(self):
-        self.stack.close()
+        self.run(self.stack.aclose())
+        self.loop.close()
 
 
 class Events:
@@ -100,7 +109,7 @@ class Returning(threading.Thread):
         while not self.has_ended():
             try:
                 client = self.connect(position)
-            except OSError:
+            except (OSError, InvalidHandshake):
                 continue
             while not self.has_ended() and (message := client.message()):
                 position = message.get("position") or message.get("id") or position

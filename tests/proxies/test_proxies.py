@@ -31,7 +31,7 @@ def test_a_websocket_passes_and_a_post_reaches_it(kind, start, certificate):
     assert answer.status_code == 200, answer.text
     assert skip_heartbeats(client)["id"] == answer.json()["id"]
     # What a client says passes too.
-    client.connection.send('{"type":"ping"}')
+    client.run(client.connection.send('{"type":"ping"}'))
     assert skip_heartbeats(client) == {"type": "pong"}
     client.close()
 
@@ -80,7 +80,7 @@ def test_plain_http_is_sent_to_https(kind, start):
 @each
 def test_the_address_that_counts_is_the_one_that_the_proxy_saw(kind, start, certificate):
     folder, trust = certificate
-    proxy = start.proxy(kind, start.server(max_connections_per_ip="1"))
+    proxy = start.proxy(kind, start.server(max_connections_per_ip="1", heartbeat="10s"))
     first = Socket(proxy, trust, source="127.0.0.2")
     assert first.message()["type"] == "hello"
     # Another address is another client, though the proxy's own is the same.
