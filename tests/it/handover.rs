@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
 use socket2::{Domain, Socket as RawSocket, Type};
 use tokio::{
@@ -77,8 +77,7 @@ async fn a_unix_socket_that_was_handed_over_is_left_in_place() {
     assert_eq!(told(&manager).await, "READY=1");
     let healthy = command().args(["healthcheck", "--listen"]).arg(format!("unix:{}", path.display())).status().await;
     assert!(healthy.unwrap().success());
-    rustix::process::kill_process(rustix::process::Pid::from_raw(child.id().unwrap() as i32).unwrap(), Signal::TERM)
-        .unwrap();
+    kill_process(Pid::from_raw(child.id().unwrap() as i32).unwrap(), Signal::TERM).unwrap();
     assert!(timeout(PATIENCE, child.wait()).await.unwrap().unwrap().success());
     assert!(path.exists());
 }
@@ -124,6 +123,7 @@ const RATE: usize = 2000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute"]
 async fn ten_thousand_clients_miss_nothing_over_a_restart_and_come_back_at_the_rate() {
+    raise_descriptors();
     let socket = held_socket();
     let address = address(&socket);
     let rate = format!("{RATE}/s");
@@ -177,6 +177,12 @@ async fn ten_thousand_clients_miss_nothing_over_a_restart_and_come_back_at_the_r
     let waiting = (RATE as f64 * gap.as_secs_f64()) as usize;
     assert!(busiest < RATE * 5 / 4 + waiting, "{busiest}");
     assert!(back[CLIENTS - 1] > Duration::from_millis(window * 8 / 10), "they came all at once");
+}
+
+/// The clients are in this process.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).expect("its own limit");
 }
 
 const SECOND: Duration = Duration::from_secs(1);
