@@ -68,6 +68,8 @@ pub struct App {
 pub enum StartError {
     #[error("--listen {listen}: {error}")]
     Listen { listen: Listen, error: io::Error },
+    #[error("a socket that was handed over (LISTEN_FDS): {0}")]
+    Handed(io::Error),
     #[error("--data-dir {}: {error}", path.display())]
     DataDir { path: PathBuf, error: io::Error },
     #[error("--data-dir {}: another process uses it", .0.display())]

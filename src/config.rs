@@ -36,7 +36,7 @@ pub enum Command {
 /// How the server runs.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where to listen: ADDRESS:PORT or unix:/PATH; may be given several times
+    /// Where to listen: ADDRESS:PORT or unix:/PATH; may be given several times; unused where systemd hands sockets over
     #[arg(
         long,
         env = "NOTIFIER_LISTEN",

@@ -43,3 +43,4 @@ pub mod transport;
 pub mod app;
 pub mod healthcheck;
 pub mod server;
+pub mod systemd;

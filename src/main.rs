@@ -1,12 +1,13 @@
 //! The process: flags, logs, descriptors, sockets, the app, and its end.
 
 use std::{
-    io::{IsTerminal, stderr},
+    io::{self, IsTerminal, stderr},
     path::Path,
     process::ExitCode,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::Socket;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 use video_notifier::{
@@ -15,7 +16,7 @@ use video_notifier::{
     healthcheck,
     region::Regions,
     server::Listener,
-    shutdown,
+    shutdown, systemd,
 };
 
 fn main() -> ExitCode {
@@ -34,8 +35,9 @@ fn main() -> ExitCode {
         return check_health(&listen[0]);
     }
     start_logs(config.log_format);
+    let handed = systemd::sockets();
     let runtime = Runtime::new().expect("the system lets threads start");
-    match runtime.block_on(run(&config)) {
+    match runtime.block_on(run(&config, handed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -45,26 +47,37 @@ fn main() -> ExitCode {
 }
 
 /// From the sockets to the last client. The ports come first: where one is in use, nothing else is touched.
-async fn run(config: &Config) -> Result<(), StartError> {
+async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), StartError> {
     let descriptors = raise_descriptors();
-    let bind =
-        |listen: &Listen| Listener::bind(listen).map_err(|error| StartError::Listen { listen: listen.clone(), error });
-    let listeners: Vec<Listener> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
+    let listeners = listen(config, handed.map_err(StartError::Handed)?)?;
     let app = App::open(config, descriptors).await?;
 
     let shutdown = app.shutdown.clone();
     tokio::spawn(async move {
         let signal = shutdown::signalled().await;
         tracing::info!(signal, "draining");
+        systemd::stopping();
         shutdown.start();
         // Whoever asks twice means it.
         shutdown::signalled().await;
         std::process::exit(1);
     });
     greet(config, &listeners, descriptors);
+    systemd::ready();
+    tokio::spawn(systemd::feed_watchdog());
     app.run(listeners).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// At the sockets that a service manager holds, which stay open over a restart; without such at those of `--listen`.
+fn listen(config: &Config, handed: Vec<Socket>) -> Result<Vec<Listener>, StartError> {
+    if !handed.is_empty() {
+        return handed.into_iter().map(|socket| Listener::adopt(socket).map_err(StartError::Handed)).collect();
+    }
+    let bind =
+        |listen: &Listen| Listener::bind(listen).map_err(|error| StartError::Listen { listen: listen.clone(), error });
+    config.listen.iter().map(bind).collect()
 }
 
 /// Says where the server listens and how to post; the token itself never appears.

@@ -71,8 +71,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A socket that listens.
 pub enum Listener {
     Tcp(TcpListener),
-    /// With its path, which is removed at the end.
-    Unix(UnixListener, PathBuf),
+    /// With the path to remove at the end, where the file is of our making.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 impl Listener {
@@ -83,15 +83,32 @@ impl Listener {
     pub fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
-            Listen::Unix(path) => bind_unix(path).map(|listener| Self::Unix(listener, path.clone())),
+            Listen::Unix(path) => bind_unix(path).map(|listener| Self::Unix(listener, Some(path.clone()))),
         }
+    }
+
+    /// Serves a socket that another process has bound. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// When the system refuses what a socket of ours has.
+    pub fn adopt(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        if socket.local_addr()?.is_unix() {
+            socket.set_send_buffer_size(SOCKET_BUFFER)?;
+            return UnixListener::from_std(socket.into()).map(|listener| Self::Unix(listener, None));
+        }
+        set_tcp_options(&socket)?;
+        TcpListener::from_std(socket.into()).map(Self::Tcp)
     }
 
     /// Where it listens, with the port that the system chose for port 0.
     pub fn address(&self) -> Listen {
         match self {
             Self::Tcp(listener) => Listen::Tcp(listener.local_addr().expect("a bound socket has an address")),
-            Self::Unix(_, path) => Listen::Unix(path.clone()),
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr().expect("a bound socket has an address");
+                Listen::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned())
+            }
         }
     }
 
@@ -111,7 +128,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+        if let Self::Unix(_, Some(path)) = self {
             let _ = fs::remove_file(path);
         }
     }
@@ -121,17 +138,21 @@ fn canonical(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }
 
-/// The options are set on the listener; Linux hands them on to each socket that it accepts.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_send_buffer_size(SOCKET_BUFFER)?;
-    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    set_tcp_options(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// The options are set on the listener; Linux hands them on to each socket that it accepts.
+fn set_tcp_options(socket: &Socket) -> io::Result<()> {
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

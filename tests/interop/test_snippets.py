@@ -10,7 +10,7 @@ import threading
 
 import pytest
 import requests
-from conftest import PATIENCE, ROOT, TOKEN, free_port
+from server import PATIENCE, ROOT, TOKEN, free_port
 
 SNIPPETS = pathlib.Path(__file__).parent / "snippets"
 VIDEOS = [{"id": "a1", "title": "Ünïcode 動画", "url": "/watch/a1"}]

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from conftest import PATIENCE
+from server import PATIENCE
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 

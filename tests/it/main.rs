@@ -8,6 +8,7 @@ mod chaos;
 mod dedup;
 mod descriptors;
 mod faults;
+mod handover;
 mod history;
 mod http;
 mod limits;

@@ -1,6 +1,7 @@
 //! Starts the binary that is shipped, on a port that the system chooses, and ends it with the test.
 
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -55,6 +56,8 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     /// Runs the server as `sh -c 'this; exec "$@"'`.
     shell: Option<String>,
+    /// Handed over as systemd does.
+    socket: Option<Arc<OwnedFd>>,
 }
 
 impl Setup {
@@ -74,6 +77,7 @@ impl Setup {
             listen_first: None,
             variables: Vec::new(),
             shell: None,
+            socket: None,
         }
     }
 
@@ -106,6 +110,12 @@ impl Setup {
         self
     }
 
+    /// Hands over a listening socket as descriptor 3, as systemd does. It stays open when the server ends.
+    pub fn hand_over(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.socket = Some(Arc::new(socket.into()));
+        self.shell("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$")
+    }
+
     pub async fn start(self) -> Server {
         self.launch("127.0.0.1:0").await
     }
@@ -127,6 +137,9 @@ impl Setup {
             command.args(["--token", token]);
         }
         command.args(&self.flags).envs(self.variables.iter().cloned());
+        if let Some(socket) = &self.socket {
+            command.stdin(socket.try_clone().expect("a descriptor"));
+        }
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the server starts");
         let mut log = read_log(child.stderr.take().expect("stderr is piped"));
         let (address, start_line) = timeout(PATIENCE, listening(&mut log)).await.expect("the server listens in time");

@@ -1,0 +1,180 @@
+"""What the server promises has to hold behind each proxy."""
+
+import subprocess
+import threading
+import time
+
+import pytest
+import requests
+from clients import Events, Returning, Socket, curl, skip_heartbeats
+from conftest import each
+from proxies import ALL, Nginx
+from server import PATIENCE, TOKEN
+from websockets.exceptions import InvalidStatus
+
+
+@each
+def test_a_websocket_passes_and_a_post_reaches_it(kind, start, certificate):
+    folder, trust = certificate
+    proxy = start.proxy(kind, start.server())
+    client = Socket(proxy, trust)
+    assert client.message()["type"] == "hello"
+    # As long as the server takes it, a proxy has to.
+    post = {"region": "US", "videos": [{"id": number, "title": "title " * 10} for number in range(700)]}
+    answer = requests.post(
+        f"{proxy.url}/notify",
+        json=post,
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        verify=folder / "certificate.pem",
+        timeout=PATIENCE,
+    )
+    assert answer.status_code == 200, answer.text
+    assert skip_heartbeats(client)["id"] == answer.json()["id"]
+    # What a client says passes too.
+    client.run(client.connection.send('{"type":"ping"}'))
+    assert skip_heartbeats(client) == {"type": "pong"}
+    client.close()
+
+
+@each
+@pytest.mark.parametrize("version, status", [("--http1.1", "HTTP/1.1 200 OK"), ("--http2", "HTTP/2 200")])
+def test_an_event_comes_while_the_stream_stays_open(kind, version, status, start, certificate):
+    server = start.server(heartbeat="10m")
+    proxy = start.proxy(kind, server)
+    events = Events(proxy, certificate[0], version)
+    assert events.status == status
+    assert events.message()["type"] == "hello"
+    # No heartbeat comes to push it: nothing but the event itself.
+    for number in range(3):
+        posted = server.post("US", f"a{number}")
+        assert events.message() == posted
+    assert events.process.poll() is None
+    events.close()
+
+
+@each
+def test_the_script_comes_compressed_over_http_2_and_again_only_where_it_has_changed(kind, start, certificate):
+    proxy = start.proxy(kind, start.server())
+
+    def script(*headers):
+        options = [option for header in headers for option in ("--header", header)]
+        wanted = "%{http_version} %{http_code} %header{content-encoding} %header{etag}"
+        command = [*curl(certificate[0]), "--http2", "--output", "/dev/null", "--write-out", wanted, *options]
+        answer = subprocess.run([*command, f"{proxy.url}/notifier.js"], capture_output=True, check=True, text=True)
+        return answer.stdout.split(" ")
+
+    version, status, encoding, tag = script("Accept-Encoding: br")
+    assert (version, status, encoding) == ("2", "200", "br")
+    assert script("Accept-Encoding: br", f"If-None-Match: {tag}")[:2] == ["2", "304"]
+
+
+@each
+def test_plain_http_is_sent_to_https(kind, start):
+    proxy = start.proxy(kind, start.server())
+    answer = requests.get(f"http://localhost:{proxy.http}/notifier.js", allow_redirects=False, timeout=PATIENCE)
+    assert answer.status_code in (301, 308)
+    assert answer.headers["Location"].startswith("https://localhost")
+    assert answer.headers["Location"].endswith("/notifier.js")
+
+
+@each
+def test_the_address_that_counts_is_the_one_that_the_proxy_saw(kind, start, certificate):
+    folder, trust = certificate
+    proxy = start.proxy(kind, start.server(max_connections_per_ip="1", heartbeat="10s"))
+    first = Socket(proxy, trust, source="127.0.0.2")
+    assert first.message()["type"] == "hello"
+    # Another address is another client, though the proxy's own is the same.
+    second = Socket(proxy, trust, source="127.0.0.3")
+    assert second.message()["type"] == "hello"
+    # Nobody is another one by saying so.
+    for headers in ({}, {"X-Forwarded-For": "198.51.100.7"}, {"Forwarded": "for=198.51.100.7"}):
+        with pytest.raises(InvalidStatus) as refused:
+            Socket(proxy, trust, source="127.0.0.2", headers=headers)
+        assert refused.value.response.status_code == 429, headers
+    said = ("--header", "X-Forwarded-For: 198.51.100.7")
+    assert Events(proxy, folder, "--http2", "--interface", "127.0.0.3", *said).status == "HTTP/2 429"
+    assert Events(proxy, folder, "--http2", "--interface", "127.0.0.4", *said).status == "HTTP/2 200"
+    first.close()
+    second.close()
+
+
+def test_the_default_heartbeat_keeps_every_idle_stream_open(start, certificate):
+    folder, trust = certificate
+    server = start.server(heartbeat="25s")
+    proxies = [start.proxy(kind, server) for kind in ALL]
+    clients = [client for proxy in proxies for client in (Socket(proxy, trust), Events(proxy, folder, "--http2"))]
+    for client in clients:
+        assert client.message()["type"] == "hello"
+    # The first comes at any time, the second a whole period after it.
+    for _ in range(2):
+        for client in clients:
+            assert client.message(patience=25 + PATIENCE)["type"] == "heartbeat"
+    posted = server.post("US", "a1")
+    for client in clients:
+        assert skip_heartbeats(client) == posted
+        client.close()
+
+
+@each
+def test_a_restart_of_the_server_is_announced_and_over_at_once(kind, start, certificate):
+    trust = certificate[1]
+    server = start.server()
+    proxy = start.proxy(kind, server)
+    client = Socket(proxy, trust)
+    position = client.message()["position"]
+    server.terminate()
+    assert skip_heartbeats(client)["type"] == "reconnect"
+    assert client.message() is None
+    assert client.code == 1012
+    assert server.status() == 0
+
+    # One asks meanwhile, and finds nobody.
+    answers = []
+    ask = {"verify": certificate[0] / "certificate.pem", "timeout": PATIENCE}
+    meanwhile = threading.Thread(target=lambda: answers.append(requests.get(f"{proxy.url}/healthz", **ask).status_code))
+    meanwhile.start()
+    if kind is Nginx:
+        meanwhile.join()
+    server = start.server(ports=server.ports)
+    meanwhile.join()
+    # nginx has no waiting; the others sit a restart out.
+    assert answers == [502 if kind is Nginx else 200]
+    missed = server.post("US", "a1")
+    client = Socket(proxy, trust, since=position)
+    assert client.message()["recovered"] is True
+    assert skip_heartbeats(client) == missed
+    client.close()
+
+
+@each
+def test_a_reload_of_the_proxy_costs_nobody_anything(kind, start, certificate):
+    folder, trust = certificate
+    server = start.server()
+    proxy = start.proxy(kind, server)
+    sockets = [Returning(lambda since: Socket(proxy, trust, since)) for _ in range(10)]
+    streams = [Returning(lambda since: Events(proxy, folder, "--http2", since=since)) for _ in range(5)]
+    clients = sockets + streams
+    for client in clients:
+        client.start()
+    for client in clients:
+        assert client.listens.wait(PATIENCE)
+    posted = []
+
+    def post():
+        posted.append(server.post("US", f"a{len(posted)}")["id"])
+
+    for _ in range(10):
+        post()
+    proxy.reload()
+    deadline = time.monotonic() + 10 + PATIENCE
+    while not all(client.cuts for client in (clients if kind.cuts_events else sockets)):
+        assert time.monotonic() < deadline, [client.cuts for client in clients]
+        post()
+        time.sleep(0.02)
+    for _ in range(10):
+        post()
+    for client in clients:
+        client.last = posted[-1]
+    for client in clients:
+        client.join(PATIENCE)
+        assert client.heard == posted

@@ -1,0 +1,51 @@
+"""The units for systemd: what its own tools say of them, and its own way to hand a socket over."""
+
+import os
+import subprocess
+
+import pytest
+import requests
+from server import BINARY, PATIENCE, ROOT, free_port
+
+UNITS = ["video-notifier.service", "video-notifier.socket"]
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The units with the binary of this test."""
+    for name in UNITS:
+        text = (ROOT / "deploy" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/usr/local/bin/video-notifier", str(BINARY)))
+    return tmp_path
+
+
+def analyze(units, *arguments):
+    command = ["systemd-analyze", *arguments]
+    return subprocess.run(command, cwd=units, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+
+
+def test_systemd_finds_no_fault_in_the_units(units):
+    verdict = analyze(units, "verify", "--man=no", *(f"./{name}" for name in UNITS))
+    assert (verdict.returncode, verdict.stdout) == (0, "")
+
+
+def test_the_service_is_as_confined_as_it_can_be(units):
+    # Of 10.0; in tenths.
+    verdict = analyze(units, "security", "--offline=true", "--no-pager", "--threshold=10", f"./{UNITS[0]}")
+    assert verdict.returncode == 0, verdict.stdout
+
+
+def test_a_socket_of_systemd_is_served(tmp_path):
+    port = free_port()
+    settings = {"NOTIFIER_DATA_DIR": str(tmp_path / "data"), "NOTIFIER_TOKEN": "a-token"}
+    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=web"]
+    command += [f"--setenv={name}={value}" for name, value in settings.items()]
+    # It becomes the server at the first connect.
+    activator = subprocess.Popen([*command, str(BINARY)], env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
+    try:
+        # Its first line says that it listens.
+        assert b"Listening" in activator.stderr.readline()
+        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE).status_code == 200
+    finally:
+        activator.terminate()
+    assert activator.wait(PATIENCE) == 0
