@@ -29,10 +29,11 @@ async function open(query = "") {
   return tab;
 }
 
-const text = (tab, selector) => tab.call((selector) => document.querySelector(selector).innerText, selector);
+const text = (tab, selector) => tab.call((selector) => document.querySelector(selector).textContent, selector);
 
 /** What the feed says, one line a notification. */
-const feed = (tab) => tab.call(() => [...document.querySelectorAll("#feed strong")].map(({ innerText }) => innerText));
+const feed = (tab) =>
+  tab.call(() => [...document.querySelectorAll("#feed strong")].map(({ textContent }) => textContent));
 
 const feedIs = (tab, ...lines) =>
   eventually(async () => JSON.stringify(await feed(tab)) === JSON.stringify(lines), { what: lines.join() });
