@@ -22,7 +22,7 @@ const POSTS = [
   ["US", 37, "A cat learns to swim", "Ten minutes of rain on a tin roof", "The fastest sandwich in Chicago"],
 ];
 
-const HEADLINES = ["12 new trending videos in Japan", "37 new trending videos in United States"];
+const names = new Intl.DisplayNames("en", { type: "region" });
 
 /** A site for videos, as far as it takes one to see that it is one. */
 const videos = (script, attributes) => `<!doctype html>
@@ -78,10 +78,15 @@ async function post(posts) {
   });
 }
 
-async function assertToasts(...texts) {
+/** Each says in its first line how many there are and where, and lists the titles. */
+async function assertToasts(posts) {
   const standing = await tab.toasts();
-  assert.equal(standing.length, texts.length);
-  for (const [index, text] of texts.entries()) assert.ok(standing[index].startsWith(text), standing[index]);
+  assert.equal(standing.length, posts.length);
+  for (const [index, [region, count, ...titles]] of posts.entries()) {
+    const [headline, ...lines] = standing[index].split("\n");
+    assert.ok(headline.startsWith(`${count} `) && headline.includes(names.of(region)), headline);
+    assert.deepEqual(lines.slice(0, titles.length), titles);
+  }
 }
 
 /** Nothing that is to be seen is beyond the sides, in the page or in a toast, and no toast is beyond top and bottom. */
@@ -118,9 +123,9 @@ for (const [name, scheme] of [
   ["toast-dark.png", "dark"],
 ]) {
   test(`two toasts stand at the edge of a page that is ${scheme}`, async () => {
-    await open(`${site.origin}/`, { scheme, width: 760, height: 400, scale: 1.25 });
+    await open(`${site.origin}/`, { scheme, width: 760, height: 440, scale: 1.25 });
     await post(POSTS);
-    await assertToasts(...HEADLINES);
+    await assertToasts(POSTS);
     await assertFits();
     await picture(name);
   });
@@ -129,7 +134,7 @@ for (const [name, scheme] of [
 test("on a phone a toast takes the width that there is, and no more", async () => {
   await open(`${site.origin}/`, { ...PHONE, mobile: true });
   await post(POSTS);
-  await assertToasts(...HEADLINES);
+  await assertToasts(POSTS);
   await assertFits();
   await picture("toast-phone.png");
 });
@@ -153,7 +158,7 @@ test("on a page that reads from the right the toast is on the left", async () =>
 test("the show-case shows the connection, the feed, what can be chosen, and a toast", async () => {
   await open(`${server.origin}/`, { width: 1040, height: 540, scale: 0.75 });
   await post(POSTS.slice(1));
-  await assertToasts(HEADLINES[1]);
+  await assertToasts(POSTS.slice(1));
   const text = await tab.evaluate("document.body.innerText");
   for (const part of ["Connected", "/notify", "United States: 37 new videos", "한국어", "<script defer"])
     assert.ok(text.includes(part), part);

@@ -132,6 +132,9 @@ test("another language starts another notifier, which loses nothing and leaves n
   await feedIs(tab, "United States: 1 new video", "United States: 1 new video");
   const left = "[before.state, document.querySelectorAll('video-notifier-toasts').length, location.search]";
   assert.deepEqual(await tab.evaluate(left), ["closed", 1, "?lang=de"]);
+  // A client that has no German stays with the page's language.
+  const frame = "document.querySelector('video-notifier-toasts').shadowRoot.querySelector('.frame').lang";
+  assert.equal(await tab.evaluate(frame), await tab.evaluate("'de' in (VideoNotifier.texts ?? {}) ? 'de' : 'en'"));
   assert.deepEqual(tab.errors, []);
 });
 
