@@ -60,6 +60,7 @@ test("it tells the state of the connection, how many tabs share it, and the posi
   const first = await open();
   const second = await open();
   await first.until("document.querySelector('#tabs').textContent === '2 tabs'");
+  for (const tab of [first, second]) assert.match(await text(tab, "#position"), /^\w+-0$/);
   const { id } = await server.publish("a title");
   for (const tab of [first, second]) {
     await tab.until(`document.querySelector('#position').textContent === '${id}'`);
