@@ -142,10 +142,3 @@ export class VideoNotifier extends EventTarget {
     options?: boolean | EventListenerOptions,
   ): void;
 }
-
-declare global {
-  interface Window {
-    /** Made by `notifier.js`, the build for a script tag. */
-    VideoNotifier: typeof VideoNotifier;
-  }
-}

@@ -18,7 +18,7 @@ const binary =
   process.env.VIDEO_NOTIFIER_BIN ??
   ["release", "debug"].map((profile) => `${target}${profile}/video-notifier`).find(existsSync);
 
-const TOKEN = "a-token-for-tests";
+export const TOKEN = "a-token-for-tests";
 
 export class Server {
   static async start(...flags) {

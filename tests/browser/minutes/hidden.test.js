@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Chromium } from "./support/chromium.js";
-import { Server } from "./support/server.js";
-import { OPEN, RECORD } from "./support/sharing.js";
-import { page, Site } from "./support/site.js";
+import { Chromium } from "../support/chromium.js";
+import { Server } from "../support/server.js";
+import { OPEN, RECORD } from "../support/sharing.js";
+import { page, Site } from "../support/site.js";
 
-const HIDDEN_MS = Number(process.env.HIDDEN_MS ?? 80_000);
+const HIDDEN_MS = Number(process.env.HIDDEN_MS ?? 600_000);
 
 let chromium;
 let server;
