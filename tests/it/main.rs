@@ -13,6 +13,7 @@ mod limits;
 mod lost;
 mod notify;
 mod pings;
+mod rates;
 mod resume;
 mod shutdown;
 mod slow;
