@@ -8,6 +8,7 @@ mod chaos;
 mod dedup;
 mod faults;
 mod history;
+mod hostile;
 mod http;
 mod limits;
 mod lost;
