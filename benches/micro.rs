@@ -24,6 +24,7 @@ use video_notifier::{
     notification::{Fingerprint, Notification, Post},
     protocol::{Frame, Wire},
     publication::{Publication, Timestamp},
+    rates::Rate,
     region::Regions,
     shutdown::Shutdown,
     transport::shard::{Opening, Shard, Wish},
@@ -128,7 +129,8 @@ fn dispatch(criterion: &mut Criterion) {
         let feed = runtime.spawn(hub.clone().run());
         let heartbeat = Duration::from_secs(25);
         let mut receiver = hub.receive();
-        let mut shard = Shard::new(Connections { hub: hub.clone(), metrics, shutdown: Shutdown::default(), heartbeat });
+        let (shutdown, message_rate) = (Shutdown::default(), Rate::per_second(1, 60));
+        let mut shard = Shard::new(Connections { hub: hub.clone(), metrics, shutdown, heartbeat, message_rate });
         let limits = Limits::new(u64::MAX, u64::MAX);
         for number in 0..CLIENTS {
             let Ok(permit) = limits.admit(None) else { panic!("a limit that is never reached") };

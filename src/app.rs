@@ -27,6 +27,7 @@ use crate::{
     forwarded::TrustedProxies,
     history::{History, HistoryError, Retention, memory::MemoryHistory, sqlite},
     http::{
+        authorization::{Authorization, Guesses},
         client, health,
         health::Readiness,
         metrics::Exposition,
@@ -37,6 +38,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     origin::Origins,
+    rates::{Act, Rate, Rates},
     rejection::{RejectedFor, Rejection},
     server::{self, Listener},
     shutdown::Shutdown,
@@ -49,6 +51,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Descriptors that are kept for the database, the listeners and requests that are no clients.
 const RESERVED_DESCRIPTORS: u64 = 100;
+
+/// An address may do at once what its rate allows it in so many seconds, or more.
+const BURST_SECONDS: u64 = 10;
 
 /// The server, ready to run.
 pub struct App {
@@ -120,36 +125,47 @@ impl App {
         let origins = Arc::new(config.allowed_origins.clone());
         let max_connections =
             config.max_connections.unwrap_or_else(|| descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1));
+        // Bursts fit those who share an address: after a restart all of them come back at once.
+        let clients = config.max_connections_per_ip;
+        let rates = |act, per_second: u64, burst: u64| {
+            Arc::new(Rates::new(act, Rate::per_second(per_second, burst.max(per_second * BURST_SECONDS))))
+        };
         let connections = Connections {
             hub: hub.clone(),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
             heartbeat: config.heartbeat,
+            message_rate: Rate::per_second(config.message_rate, config.message_rate * 60),
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Shards::start(&connections, cores).map_err(StartError::Shards)?;
+        let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
+        let guesses = Arc::new(Guesses::new(Rate::per_minute(config.wrong_token_rate_per_ip)));
+        let metrics_tokens = config.metrics_token.as_ref().map_or(&tokens[..], std::slice::from_ref);
+        let authorization = |tokens| Authorization { tokens: Arc::new(Tokens::new(tokens)), guesses: guesses.clone() };
         let routes = Routes {
             admission: Admission {
                 shards: shards.clone(),
                 connections,
                 limits: Limits::new(max_connections, config.max_connections_per_ip),
                 origins: origins.clone(),
-                proxies: Arc::new(TrustedProxies::new(config.trusted_proxies.clone())),
+                proxies: proxies.clone(),
+                handshakes: rates(Act::Handshake, config.handshake_rate_per_ip, clients * 2),
+                replays: rates(Act::Replay, config.replay_rate_per_ip, (clients * 100).max(config.replay_max.into())),
             },
             publisher: Publisher {
                 history: history.clone(),
                 hub: hub.clone(),
                 metrics: metrics.clone(),
-                tokens: Arc::new(Tokens::new(&tokens)),
+                authorization: authorization(&tokens),
+                proxies: proxies.clone(),
+                rates: rates(Act::Post, config.post_rate_per_ip, 0),
                 anonymous: config.allow_anonymous_notify,
                 regions: Arc::new(config.regions.clone()),
             },
             recent: Recent { hub: hub.clone(), origins: origins.clone() },
             readiness: Readiness { history: history.clone(), shutdown: shutdown.clone() },
-            exposition: Exposition {
-                metrics: metrics.clone(),
-                tokens: Arc::new(Tokens::new(config.metrics_token.as_ref().map_or(&tokens, std::slice::from_ref))),
-            },
+            exposition: Exposition { metrics: metrics.clone(), authorization: authorization(metrics_tokens), proxies },
             origins,
             metrics,
         };

@@ -107,6 +107,32 @@ pub struct Config {
     )]
     pub max_connections_per_ip: u64,
 
+    /// Handshakes that one address may make per second, after a burst of two for each client that it may have
+    #[arg(long, env = "NOTIFIER_HANDSHAKE_RATE_PER_IP", default_value = "200", value_parser = rate, value_name = "N/s")]
+    pub handshake_rate_per_ip: u64,
+
+    /// Publications from the past that one address is sent per second, after a burst of 100 for each client that it may have
+    #[arg(long, env = "NOTIFIER_REPLAY_RATE_PER_IP", default_value = "5000", value_parser = rate, value_name = "N/s")]
+    pub replay_rate_per_ip: u64,
+
+    /// Posts that one address may make per second, after a burst of 10 seconds' worth
+    #[arg(long, env = "NOTIFIER_POST_RATE_PER_IP", default_value = "100", value_parser = rate, value_name = "N/s")]
+    pub post_rate_per_ip: u64,
+
+    /// Wrong tokens that one address may send per minute before none of its tokens is looked at
+    #[arg(
+        long,
+        env = "NOTIFIER_WRONG_TOKEN_RATE_PER_IP",
+        default_value = "10",
+        value_parser = rate_per_minute,
+        value_name = "N/m"
+    )]
+    pub wrong_token_rate_per_ip: u64,
+
+    /// Messages that one client may send per second unasked, after a burst of a minute's worth
+    #[arg(long, env = "NOTIFIER_MESSAGE_RATE", default_value = "1", value_parser = rate, value_name = "N/s")]
+    pub message_rate: u64,
+
     /// Networks whose X-Forwarded-For and Forwarded are believed
     #[arg(
         long,
@@ -240,6 +266,11 @@ fn rate(text: &str) -> Result<u64, String> {
     at_least_one(text.strip_suffix("/s").unwrap_or(text))
 }
 
+/// Reads a whole number per minute, with or without `/m`.
+fn rate_per_minute(text: &str) -> Result<u64, String> {
+    at_least_one(text.strip_suffix("/m").unwrap_or(text))
+}
+
 fn at_least_one(text: &str) -> Result<u64, String> {
     // What SQLite and the channel capacities can count.
     const MOST: u64 = 1 << 40;
@@ -332,6 +363,11 @@ mod tests {
             ("--regions", "U S"),
             ("--max-connections", "none"),
             ("--max-connections-per-ip", "0"),
+            ("--handshake-rate-per-ip", "0"),
+            ("--replay-rate-per-ip", "-1"),
+            ("--post-rate-per-ip", "5/m"),
+            ("--wrong-token-rate-per-ip", "5/s"),
+            ("--message-rate", "1ms"),
             ("--trusted-proxies", "10.0.0.0/33"),
             ("--heartbeat", "25"),
             ("--heartbeat", "1ms"),

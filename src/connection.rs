@@ -3,16 +3,18 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     codec::{self, Incoming, Opcode, Violation},
     hub::Hub,
-    limits::{MessageRate, Permit},
+    limits::Permit,
     metrics::Metrics,
     position::Position,
     protocol::{Disconnect, Frame, Message, Pace, Wire, is_ping},
     publication::Timestamp,
+    rates::{Bucket, Rate},
     shutdown::Shutdown,
 };
 
@@ -24,6 +26,8 @@ pub struct Connections {
     pub shutdown: Shutdown,
     /// How often each client gets a heartbeat.
     pub heartbeat: Duration,
+    /// How much each client may say unasked. The script sends far less than the default.
+    pub message_rate: Rate,
 }
 
 /// After how many heartbeats without a sign of life a client is taken for gone.
@@ -36,7 +40,7 @@ pub struct Connection {
     silent: u32,
     /// Pings that the client has not answered yet; the answers are asked for, so they count against no rate.
     unanswered: u32,
-    rate: MessageRate,
+    said: Bucket,
     _permit: Permit,
     /// The end of the process waits for this.
     _held: TaskTrackerToken,
@@ -53,7 +57,8 @@ pub enum End {
 
 impl Connections {
     pub fn accept(&self, permit: Permit) -> Connection {
-        Connection { silent: 0, unanswered: 0, rate: MessageRate::new(), _permit: permit, _held: self.shutdown.hold() }
+        let said = Bucket::full(Instant::now());
+        Connection { silent: 0, unanswered: 0, said, _permit: permit, _held: self.shutdown.hold() }
     }
 
     /// The first message.
@@ -79,7 +84,7 @@ impl Connections {
 
 impl Connection {
     /// Takes a frame of a WebSocket client; what it is answered goes into `answer`, in whole frames.
-    pub fn receive(&mut self, incoming: Incoming<'_>, metrics: &Metrics, answer: &mut Vec<u8>) -> ControlFlow<End> {
+    pub fn receive(&mut self, incoming: Incoming<'_>, all: &Connections, answer: &mut Vec<u8>) -> ControlFlow<End> {
         let disconnect = |disconnect| ControlFlow::Break(End::Disconnect(disconnect));
         match incoming {
             Incoming::Pong(_) if self.unanswered > 0 => {
@@ -90,11 +95,11 @@ impl Connection {
                 codec::encode_close(reason.map(|(code, _)| (code, "")), answer);
                 return ControlFlow::Break(End::Goodbye);
             }
-            _ if !self.may_say_more() => return disconnect(Disconnect::Flood),
+            _ if !self.may_say_more(all.message_rate) => return disconnect(Disconnect::Flood),
             Incoming::Text(text) if is_ping(text) => {
                 answer.extend_from_slice(Frame::message(&Message::Pong, None).bytes(Wire::WebSocket));
             }
-            Incoming::Text(_) => metrics.ignored_message(),
+            Incoming::Text(_) => all.metrics.ignored_message(),
             Incoming::Binary(_) => return disconnect(Disconnect::Binary),
             Incoming::Ping(payload) => codec::encode(Opcode::Pong, payload, answer),
             Incoming::Pong(_) | Incoming::Fragment => {}
@@ -103,9 +108,9 @@ impl Connection {
     }
 
     /// The client is alive: whatever it said that needs no answer. Whether it may go on.
-    pub fn may_say_more(&mut self) -> bool {
+    pub fn may_say_more(&mut self, rate: Rate) -> bool {
         self.silent = 0;
-        self.rate.allow()
+        self.said.take(rate, 1, Instant::now()).is_ok()
     }
 
     /// A Ping goes out with a heartbeat. Whether the client has been heard of in the three heartbeats before.

@@ -5,8 +5,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use axum::http::{HeaderMap, header::FORWARDED};
+use axum::http::{HeaderMap, HeaderName, header::FORWARDED};
 use ipnet::IpNet;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The networks whose word is taken for the address before them.
 #[derive(Debug, Clone)]
@@ -53,15 +55,15 @@ pub fn counted(address: IpAddr) -> IpAddr {
 /// `X-Forwarded-For` counts where there is one: nearly every proxy writes it, and one that does passes a
 /// `Forwarded` of the client's own making through.
 fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let lists = |name| headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or(""));
-    if headers.contains_key("x-forwarded-for") {
-        return lists("x-forwarded-for".parse().expect("a header name"))
-            .flat_map(|list| list.split(','))
-            .map(|hop| address(hop.trim()))
-            .collect();
+    // Bytes, each hop by itself: one that is no text must not hide those right of it, which proxies wrote.
+    let elements = |name| {
+        let elements = headers.get_all(name).into_iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+        elements.map(|element| std::str::from_utf8(element).unwrap_or(""))
+    };
+    if headers.contains_key(X_FORWARDED_FOR) {
+        return elements(X_FORWARDED_FOR).map(|hop| address(hop.trim())).collect();
     }
-    let elements = lists(FORWARDED).flat_map(|list| list.split(','));
-    elements
+    elements(FORWARDED)
         .map(|element| {
             let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
             let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;

@@ -250,13 +250,13 @@ impl Hub {
         let since = since.filter(|since| !since.is_empty());
         let window = self.window();
         let resumed = since.map(|since| window.resume(since, &regions, self.options.replay_max));
-        let position = resumed.flatten().unwrap_or(window.head);
+        let (position, missed) = resumed.flatten().unwrap_or((window.head, 0));
         drop(window);
         let recovered = resumed.map(|resumed| resumed.is_some());
         if let Some(recovered) = recovered {
             self.metrics.resumed(recovered);
         }
-        Start { position, recovered, subscriber: Subscriber { hub: self.clone(), regions } }
+        Start { position, recovered, missed, subscriber: Subscriber { hub: self.clone(), regions } }
     }
 
     /// Returns once the hub has seen a position, or after a while: what its poster asks next is then answered with it.
@@ -372,6 +372,8 @@ pub struct Start {
     /// `true`: everything after the client's `since` follows. `false`: that can't be proven, and nothing old follows.
     /// `None`: the client gave no `since`.
     pub recovered: Option<bool>,
+    /// How many publications follow that were there before.
+    pub missed: usize,
     pub subscriber: Subscriber,
 }
 
@@ -486,8 +488,8 @@ impl Window {
         self.head.offset = self.head.offset.max(trimmed.highest());
     }
 
-    /// The position that `since` names, if everything of these regions after it can follow.
-    fn resume(&self, since: &str, regions: &Regions, replay_max: usize) -> Option<Position> {
+    /// The position that `since` names, if everything of these regions after it can follow; and how much that is.
+    fn resume(&self, since: &str, regions: &Regions, replay_max: usize) -> Option<(Position, usize)> {
         let since: Position = since.parse().ok()?;
         let known = since.epoch == self.head.epoch && since.offset <= self.head.offset;
         if !known || self.trimmed.reaches_past(since.offset, regions) {
@@ -495,7 +497,7 @@ impl Window {
         }
         let missed = self.entries.iter().rev().take_while(|entry| entry.offset > since.offset);
         let missed = missed.filter(|entry| regions.contains(&entry.region)).take(replay_max + 1).count();
-        (missed <= replay_max).then_some(since)
+        (missed <= replay_max).then_some((since, missed))
     }
 
     fn next_after(&self, position: Position, regions: &Regions, found: &mut Vec<Arc<Published>>) -> NextAfter {

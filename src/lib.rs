@@ -32,6 +32,7 @@ pub mod subscription;
 
 pub mod forwarded;
 pub mod limits;
+pub mod rates;
 pub mod rejection;
 pub mod token;
 

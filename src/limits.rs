@@ -1,13 +1,10 @@
-//! Permits and rates: how many clients may be connected, and how much one may say.
+//! Permits: how many clients may be connected. How often somebody may do something is in [`rates`](crate::rates).
 
 use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
-
-use tokio::time::Instant;
 
 use crate::forwarded::counted;
 
@@ -82,35 +79,6 @@ impl Drop for Permit {
     }
 }
 
-/// How much one client may say: a burst of 60 messages, then one a second. The script sends far less.
-#[derive(Debug)]
-pub struct MessageRate {
-    /// When the bucket is full again; the further ahead, the emptier it is.
-    full_at: Instant,
-}
-
-impl MessageRate {
-    const INTERVAL: Duration = Duration::from_secs(1);
-    const BURST: u32 = 60;
-
-    pub fn new() -> Self {
-        Self { full_at: Instant::now() }
-    }
-
-    /// Counts one message; whether the client may go on.
-    pub fn allow(&mut self) -> bool {
-        let now = Instant::now();
-        self.full_at = self.full_at.max(now) + Self::INTERVAL;
-        self.full_at - now <= Self::INTERVAL * Self::BURST
-    }
-}
-
-impl Default for MessageRate {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,17 +101,5 @@ mod tests {
         let limits = Limits::new(3, 2);
         drop(limits.admit("1.1.1.1".parse().ok()));
         assert!(limits.connected().by_address.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_burst_passes_and_a_flood_does_not() {
-        let mut rate = MessageRate::new();
-        assert!((0..60).all(|_| rate.allow()));
-        assert!(!rate.allow());
-        let mut calm = MessageRate::new();
-        for _ in 0..1000 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            assert!(calm.allow());
-        }
     }
 }

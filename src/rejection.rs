@@ -11,6 +11,7 @@ use crate::{
     history::{AppendError, HistoryError},
     limits::Refusal,
     notification::{FieldError, InvalidPost},
+    rates::{Act, TooOften},
     region::InvalidRegions,
 };
 
@@ -40,6 +41,8 @@ pub enum Rejection {
     UpgradeRequired,
     /// No room for another client.
     Refused(Refusal),
+    /// The address has done this too often.
+    TooOften(TooOften),
     /// The key came with another notification before.
     KeyReused,
     /// The history does not answer.
@@ -71,7 +74,7 @@ impl Rejection {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::Refused(Refusal::AddressFull) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused(Refusal::AddressFull) | Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Refused(Refusal::Full) | Self::Unavailable | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -92,10 +95,24 @@ impl Rejection {
             Self::UpgradeRequired => "upgrade_required",
             Self::Refused(Refusal::Full) => "full",
             Self::Refused(Refusal::AddressFull) => "address_full",
+            Self::TooOften(TooOften { act, .. }) => match act {
+                Act::Handshake => "handshake_rate",
+                Act::Replay => "replay_rate",
+                Act::Post => "post_rate",
+                Act::WrongToken => "wrong_token_rate",
+            },
             Self::KeyReused => "key_reused",
             Self::Unavailable => "unavailable",
             Self::Draining => "draining",
             Self::Internal => "internal",
+        }
+    }
+
+    /// In seconds.
+    fn retry_after(&self) -> u64 {
+        match self {
+            Self::TooOften(TooOften { wait, .. }) => wait.as_millis().div_ceil(1000) as u64,
+            _ => RETRY_AFTER,
         }
     }
 
@@ -112,6 +129,7 @@ impl Rejection {
             Self::MethodNotAllowed => "Method not allowed",
             Self::UpgradeRequired => "Upgrade required",
             Self::Refused(_) => "Too many connections",
+            Self::TooOften(_) => "Too many requests",
             Self::KeyReused => "Idempotency key reused",
             Self::Unavailable => "History unavailable",
             Self::Draining => "Shutting down",
@@ -137,6 +155,12 @@ impl Rejection {
             Self::UpgradeRequired => "this route speaks WebSocket; for plain HTTP use /events".into(),
             Self::Refused(Refusal::Full) => "the server has as many connections as it may".into(),
             Self::Refused(Refusal::AddressFull) => "this address has as many connections as it may".into(),
+            Self::TooOften(TooOften { act, .. }) => match act {
+                Act::Handshake => "this address has connected too often".into(),
+                Act::Replay => "this address has been caught up too often; come back with the same position".into(),
+                Act::Post => "this address has posted too often".into(),
+                Act::WrongToken => "this address has sent too many wrong tokens; no other is looked at for now".into(),
+            },
             Self::KeyReused => "this Idempotency-Key came with another notification before".into(),
             Self::Unavailable => "nothing was published; post again with the same Idempotency-Key".into(),
             Self::Draining => "the server is about to end".into(),
@@ -151,6 +175,7 @@ impl IntoResponse for Rejection {
         let title = self.title();
         let detail = self.detail();
         let reason = self.reason();
+        let retry_after = self.retry_after();
         let errors = match self {
             Self::InvalidFields(errors) => errors,
             _ => Vec::new(),
@@ -169,7 +194,7 @@ impl IntoResponse for Rejection {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER.into());
+                headers.insert(header::RETRY_AFTER, retry_after.into());
             }
             _ => {}
         }
@@ -208,6 +233,12 @@ impl From<HistoryError> for Rejection {
 impl From<InvalidRegions> for Rejection {
     fn from(error: InvalidRegions) -> Self {
         Self::InvalidRegions(error)
+    }
+}
+
+impl From<TooOften> for Rejection {
+    fn from(too_often: TooOften) -> Self {
+        Self::TooOften(too_often)
     }
 }
 

@@ -3,25 +3,27 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::State,
     http::{HeaderMap, header},
     response::IntoResponse,
 };
 
-use crate::{metrics::Metrics, rejection::Rejection, token::Tokens};
+use super::authorization::Authorization;
+use crate::{forwarded::TrustedProxies, metrics::Metrics, rejection::Rejection, transport::Peer};
 
 #[derive(Clone)]
 pub struct Exposition {
     pub metrics: Arc<Metrics>,
-    pub tokens: Arc<Tokens>,
+    pub authorization: Authorization,
+    pub proxies: Arc<TrustedProxies>,
 }
 
 pub async fn metrics(
-    State(Exposition { metrics, tokens }): State<Exposition>,
+    State(Exposition { metrics, authorization, proxies }): State<Exposition>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Rejection> {
-    if !tokens.accept(&headers) {
-        return Err(Rejection::Unauthorized);
-    }
+    authorization.check(proxies.client(peer.0, &headers), &headers)?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.to_text()))
 }

@@ -1,5 +1,6 @@
 //! The routes beside the transports.
 
+pub mod authorization;
 pub mod client;
 pub mod health;
 pub mod metrics;

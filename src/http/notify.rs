@@ -1,9 +1,9 @@
 //! `POST /notify`: appends a notification to the history. Nothing else: the hub learns of it by tailing.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::{Body, Bytes, HttpBody},
     extract::State,
     http::{HeaderMap, HeaderName, header},
@@ -11,15 +11,18 @@ use axum::{
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 
+use super::authorization::Authorization;
 use crate::{
+    forwarded::TrustedProxies,
     history::{Append, History, IdempotencyKey},
     hub::Hub,
     metrics::Metrics,
     notification::{FieldError, Notification, Post},
     publication::{Receipt, Timestamp},
+    rates::Rates,
     region::Regions,
     rejection::Rejection,
-    token::Tokens,
+    transport::Peer,
 };
 
 /// The longest body, in bytes.
@@ -36,7 +39,9 @@ pub struct Publisher {
     pub history: Arc<dyn History>,
     pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
-    pub tokens: Arc<Tokens>,
+    pub authorization: Authorization,
+    pub proxies: Arc<TrustedProxies>,
+    pub rates: Arc<Rates>,
     /// Whether posts without a token are taken.
     pub anonymous: bool,
     /// The regions that may be posted to.
@@ -46,10 +51,14 @@ pub struct Publisher {
 /// Answers with the receipt once the notification is durable.
 pub async fn notify(
     State(publisher): State<Publisher>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Receipt>, Rejection> {
-    publisher.authorize(&headers)?;
+    let address = publisher.proxies.client(peer.0, &headers);
+    publisher.authorize(address, &headers)?;
+    // After the token, so that no stranger behind the same address uses up what its owner may post.
+    publisher.rates.take(address, 1)?;
     let key = idempotency_key(&headers)?;
     let body = read(body).await?;
     let notification = match Notification::parse(&body, &publisher.regions)? {
@@ -76,12 +85,9 @@ pub async fn notify(
 }
 
 impl Publisher {
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Rejection> {
-        if self.tokens.accept(headers) {
-            return Ok(());
-        }
+    fn authorize(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Rejection> {
         if !self.anonymous || headers.contains_key(header::AUTHORIZATION) {
-            return Err(Rejection::Unauthorized);
+            return self.authorization.check(address, headers);
         }
         // A page that somebody inside the closed network opens could post here without knowing anything.
         if headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE) {

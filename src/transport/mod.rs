@@ -15,9 +15,12 @@ use axum::http::{HeaderMap, header::ORIGIN};
 use crate::{
     connection::Connections,
     forwarded::TrustedProxies,
-    limits::{Limits, Permit, Refusal},
+    hub::Start,
+    limits::{Limits, Permit},
     origin::Origins,
+    rates::{Rates, TooOften},
     region::{InvalidRegions, Regions},
+    rejection::Rejection,
 };
 use shards::Shards;
 
@@ -27,6 +30,9 @@ pub struct Admission {
     pub connections: Connections,
     pub shards: Arc<Shards>,
     pub limits: Arc<Limits>,
+    pub handshakes: Arc<Rates>,
+    /// How many publications from the past an address is sent.
+    pub replays: Arc<Rates>,
     pub origins: Arc<Origins>,
     pub proxies: Arc<TrustedProxies>,
 }
@@ -42,8 +48,21 @@ impl Admission {
         self.origins.allow(origin)
     }
 
-    fn permit(&self, peer: Peer, headers: &HeaderMap) -> Result<Permit, Refusal> {
-        self.limits.admit(self.proxies.client(peer.0, headers))
+    /// Lets a client in; with the address that it counts by.
+    fn admit(&self, peer: Peer, headers: &HeaderMap) -> Result<(Option<IpAddr>, Permit), Rejection> {
+        let address = self.proxies.client(peer.0, headers);
+        self.handshakes.take(address, 1)?;
+        Ok((address, self.limits.admit(address)?))
+    }
+
+    /// Starts a client, unless its address has been caught up too often: then it is to come back with the same `since`,
+    /// and misses nothing.
+    fn start(&self, address: Option<IpAddr>, regions: Regions, since: Option<&str>) -> Result<Start, TooOften> {
+        let start = self.connections.hub.start(regions, since);
+        if start.missed > 0 {
+            self.replays.take(address, start.missed as u64)?;
+        }
+        Ok(start)
     }
 }
 

@@ -489,7 +489,7 @@ impl<S: Read + Write> Shard<S> {
             (Stage::Ending, _) => {}
             // A stream has nothing to say; what comes all the same is bounded like everything else.
             (_, Wire::Chunks | Wire::Plain) => {
-                if !client.connection.may_say_more() {
+                if !client.connection.may_say_more(self.connections.message_rate) {
                     self.remove(key);
                 }
             }
@@ -507,11 +507,11 @@ impl<S: Read + Write> Shard<S> {
             (Stage::Open(_), Wire::WebSocket) => {
                 let mut answer = Vec::new();
                 let mut end = None;
-                let (connection, metrics) = (&mut client.connection, &self.connections.metrics);
+                let (connection, all) = (&mut client.connection, &self.connections);
                 let result = client.decoder.feed(bytes, |incoming| {
                     // Without a break, after which the decoder would not find the client's goodbye either.
                     if end.is_none()
-                        && let ControlFlow::Break(reason) = connection.receive(incoming, metrics, &mut answer)
+                        && let ControlFlow::Break(reason) = connection.receive(incoming, all, &mut answer)
                     {
                         end = Some(reason);
                     }
@@ -807,6 +807,7 @@ mod tests {
         hub::{Hub, HubOptions},
         limits::Limits,
         metrics::Metrics,
+        rates::Rate,
         region::Regions,
         shutdown::Shutdown,
     };
@@ -837,7 +838,8 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::open(Arc::new(history), HubOptions::default(), metrics.clone()).await.expect("a hub");
         let heartbeat = Duration::from_secs(25);
-        Shard::new(Connections { hub, metrics, shutdown: Shutdown::default(), heartbeat })
+        let message_rate = Rate::per_second(1, 60);
+        Shard::new(Connections { hub, metrics, shutdown: Shutdown::default(), heartbeat, message_rate })
     }
 
     fn open(shard: &mut Shard<Socket>) -> Id {

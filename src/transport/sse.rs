@@ -33,7 +33,7 @@ pub async fn open(
     }
     let SubscriptionQuery { regions, since } = SubscriptionQuery::parse(request.uri().query());
     let regions = regions?;
-    let permit = admission.permit(peer, headers)?;
+    let (address, permit) = admission.admit(peer, headers)?;
     let last_event_id = headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let since = last_event_id.filter(|id| !id.is_empty()).or(since);
 
@@ -49,7 +49,7 @@ pub async fn open(
         return Ok(head.into_response());
     }
     let wire = if request.version() == Version::HTTP_10 { Wire::Plain } else { Wire::Chunks };
-    let wish = Wish::Subscribe(admission.connections.hub.start(regions, since.as_deref()));
+    let wish = Wish::Subscribe(admission.start(address, regions, since.as_deref())?);
     let takeover = Takeover::new(move |Carried { socket, head, early }| {
         admission.shards.open(Opening { socket, wire, permit, head, early, wish });
     });

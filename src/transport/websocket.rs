@@ -30,14 +30,14 @@ pub async fn handshake(
     if admission.connections.shutdown.is_draining() {
         return Err(Rejection::Draining);
     }
-    let permit = admission.permit(peer, request.headers())?;
+    let (address, permit) = admission.admit(peer, request.headers())?;
     let SubscriptionQuery { regions, since } = SubscriptionQuery::parse(request.uri().query());
     let metrics = &admission.connections.metrics;
     let wish = if !admission.allows_origin(request.headers()) {
         metrics.refused("origin");
         Wish::Refused(Disconnect::OriginNotAllowed)
     } else if let Ok(regions) = regions {
-        Wish::Subscribe(admission.connections.hub.start(regions, since.as_deref()))
+        Wish::Subscribe(admission.start(address, regions, since.as_deref())?)
     } else {
         metrics.refused("invalid_regions");
         Wish::Refused(Disconnect::BadRequest)

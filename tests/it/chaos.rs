@@ -46,7 +46,9 @@ const CATCH_UP: Duration = Duration::from_secs(40);
 /// some are half open in each run with kills, and only the client can find that.
 const SILENCE: Duration = Duration::from_secs(10);
 
-const MANY_CLIENTS: [&str; 4] = ["--max-connections-per-ip", "5000", "--heartbeat", "2s"];
+// One address, from which clients are cut off and come back all the time.
+const MANY_CLIENTS: [&str; 6] =
+    ["--max-connections-per-ip", "5000", "--handshake-rate-per-ip", "5000", "--heartbeat", "2s"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute"]

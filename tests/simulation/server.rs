@@ -11,6 +11,7 @@ use video_notifier::{
     connection::Connections,
     history::{HistoryError, Page},
     hub::Hub,
+    rates::Rate,
     shutdown::Shutdown,
     subscription::StoreRead,
     transport::shard::{Id, Shard},
@@ -31,6 +32,7 @@ pub async fn run(world: World, hub: Arc<Hub>) {
         metrics: hub.metrics.clone(),
         shutdown: Shutdown::default(),
         heartbeat: Duration::from_millis(random.choose(&HEARTBEATS)),
+        message_rate: Rate::per_second(1, 60),
         hub: hub.clone(),
     };
     let mut receiver = hub.receive();

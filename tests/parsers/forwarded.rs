@@ -1,0 +1,176 @@
+//! Who the client is, against a plain model: proxies that each write down whom they saw.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use video_notifier::forwarded::{TrustedProxies, counted};
+
+use crate::{config, mutated};
+
+const CORPUS: &str = include_str!("corpus/forwarded.txt");
+
+/// One entry of a list.
+#[derive(Debug, Clone)]
+struct Hop {
+    /// None where it can't be read.
+    address: Option<IpAddr>,
+    /// As `X-Forwarded-For` has it, and as `Forwarded` has it.
+    plain: String,
+    element: String,
+}
+
+fn trusted() -> TrustedProxies {
+    TrustedProxies::new(["10.0.0.0/8", "127.0.0.0/8", "fc00::/7", "::1/128"].map(|net| net.parse().unwrap()).into())
+}
+
+/// The rule of the model: these prefixes, and nothing of the code that is tested.
+fn is_trusted(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => matches!(address.octets()[0], 10 | 127),
+        IpAddr::V6(address) => address.octets()[0] & 0xfe == 0xfc || address == Ipv6Addr::LOCALHOST,
+    }
+}
+
+/// Addresses of proxies about as often as of others.
+fn address() -> impl Strategy<Value = IpAddr> {
+    let v4 = (select(vec![1, 8, 10, 127, 172, 192, 203]), any::<[u8; 3]>())
+        .prop_map(|(first, [a, b, c])| IpAddr::V4(Ipv4Addr::new(first, a, b, c)));
+    let v6 = (select(vec![0x2001, 0xfc00, 0xfd12, 0xfe80]), any::<[u16; 7]>())
+        .prop_map(|(first, [a, b, c, d, e, f, g])| IpAddr::V6(Ipv6Addr::new(first, a, b, c, d, e, f, g)));
+    prop_oneof![4 => v4, 3 => v6, 1 => Just(Ipv6Addr::LOCALHOST.into())]
+}
+
+fn hop() -> impl Strategy<Value = Hop> {
+    let ends = (option::of(any::<u16>()), option::of(select(vec!["eth0", "1", "25en0"])), any::<bool>());
+    let readable = (address(), ends, any::<[bool; 2]>()).prop_map(|(address, (port, zone, mapped), [spaces, more])| {
+        let text = match address {
+            IpAddr::V4(v4) if mapped => v4.to_ipv6_mapped().to_string(),
+            other => other.to_string(),
+        };
+        let text = match zone.filter(|_| text.contains(':')) {
+            Some(zone) => format!("{text}%{zone}"),
+            None => text,
+        };
+        let plain = match port {
+            Some(port) if text.contains(':') => format!("[{text}]:{port}"),
+            Some(port) => format!("{text}:{port}"),
+            None => text,
+        };
+        let pad = if spaces { " \t" } else { "" };
+        let element = if more { format!("proto=https; FOR=\"{plain}\"{pad};by=_x") } else { format!("for={plain}") };
+        Hop { address: Some(address), plain: format!("{pad}{plain}{pad}"), element: format!("{pad}{element}") }
+    });
+    let junk = select(vec![
+        "",
+        "unknown",
+        "_hidden",
+        "1.1.1.1.1",
+        "1.1.1",
+        "[::1",
+        "::1]",
+        "1.1.1.1:80:90",
+        "0x1.1.1.1",
+        "256.1.1.1",
+        "for",
+        "localhost",
+        ":",
+        "%",
+        "[]",
+        "2001:db8::g",
+        "1.1.1.1/8",
+    ]);
+    let unreadable =
+        junk.prop_map(|junk| Hop { address: None, plain: junk.into(), element: format!("for=\"{junk}\";proto=http") });
+    prop_oneof![5 => readable, 1 => unreadable]
+}
+
+/// The hops as headers: some in each, in order.
+fn headers(name: &'static str, hops: &[String], cuts: &[bool]) -> HeaderMap {
+    let mut lists: Vec<Vec<String>> = vec![Vec::new()];
+    for (at, hop) in hops.iter().enumerate() {
+        if at > 0 && cuts[at % cuts.len()] {
+            lists.push(Vec::new());
+        }
+        lists.last_mut().expect("one at least").push(hop.clone());
+    }
+    let mut headers = HeaderMap::new();
+    for list in lists {
+        headers.append(HeaderName::from_static(name), list.join(",").parse().expect("a header"));
+    }
+    headers
+}
+
+/// From the server outwards: who is trusted says who came before.
+fn model(peer: Option<IpAddr>, hops: &[Hop]) -> Option<IpAddr> {
+    let mut client = peer;
+    let mut left = hops.to_vec();
+    while client.is_none_or(is_trusted) {
+        match left.pop() {
+            Some(Hop { address: Some(address), .. }) => client = Some(address),
+            _ => return client,
+        }
+    }
+    client
+}
+
+proptest! {
+    #![proptest_config(config(2000))]
+
+    #[test]
+    fn the_client_is_whom_the_last_trusted_proxy_saw(
+        peer in option::of(address()),
+        hops in vec(hop(), 1..7),
+        cuts in vec(any::<bool>(), 1..7),
+    ) {
+        let expected = model(peer, &hops);
+        let plain: Vec<String> = hops.iter().map(|hop| hop.plain.clone()).collect();
+        let elements: Vec<String> = hops.iter().map(|hop| hop.element.clone()).collect();
+        let (plain, elements) = (headers("x-forwarded-for", &plain, &cuts), headers("forwarded", &elements, &cuts));
+        prop_assert_eq!(trusted().client(peer, &plain), expected, "{:?}", plain);
+        prop_assert_eq!(trusted().client(peer, &elements), expected, "{:?}", elements);
+        // Where both are there, one counts.
+        let mut both = elements;
+        both.extend(plain);
+        prop_assert_eq!(trusted().client(peer, &both), expected, "{:?}", both);
+    }
+
+    #[test]
+    fn nothing_that_a_client_writes_changes_who_it_is(
+        written in vec(mutated(CORPUS), 0..4),
+        client in address().prop_filter("a client is no proxy", |address| !is_trusted(*address)),
+        in_one in any::<bool>(),
+        name in select(vec!["x-forwarded-for", "forwarded"]),
+    ) {
+        let seen = match (name, client) {
+            ("forwarded", IpAddr::V6(client)) => format!("for=\"[{client}]:443\""),
+            ("forwarded", client) => format!("for={client}"),
+            (_, client) => client.to_string(),
+        };
+        let proxy = "127.0.0.1".parse().ok();
+        let mut headers = HeaderMap::new();
+        let mut values: Vec<Vec<u8>> = written;
+        // A proxy writes behind what is there, or beside it.
+        match values.last_mut().filter(|_| in_one) {
+            Some(last) => last.extend(format!(", {seen}").bytes()),
+            None => values.push(seen.clone().into_bytes()),
+        }
+        let lines: Vec<HeaderValue> = values.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
+        prop_assume!(lines.len() == values.len());
+        for line in lines {
+            headers.append(HeaderName::from_static(name), line);
+        }
+        prop_assert_eq!(trusted().client(proxy, &headers), Some(client), "{:?}", headers);
+        // Whom no proxy stands before has no say at all.
+        prop_assert_eq!(trusted().client(Some(client), &headers), Some(client));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one(address in any::<u128>(), host in any::<u64>()) {
+        let same = (address >> 64 << 64) | u128::from(host);
+        let [one, other] = [address, same].map(|bits| counted(Ipv6Addr::from_bits(bits).into()));
+        prop_assert_eq!(one, other);
+        let beside = address ^ (1 << 64);
+        prop_assert_ne!(one, counted(Ipv6Addr::from_bits(beside).into()));
+    }
+}
