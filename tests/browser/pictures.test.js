@@ -14,7 +14,7 @@ const docs = new URL("../../docs/", import.meta.url);
 /** A reader on a slow link must not wait for them. */
 const MAX_BYTES = 60_000;
 
-const PHONE = { width: 320, height: 568, scale: 1.5 };
+const PHONE = { width: 320, height: 640, scale: 1.5 };
 
 /** Oldest first. */
 const POSTS = [
@@ -123,7 +123,7 @@ for (const [name, scheme] of [
   ["toast-dark.png", "dark"],
 ]) {
   test(`two toasts stand at the edge of a page that is ${scheme}`, async () => {
-    await open(`${site.origin}/`, { scheme, width: 760, height: 440, scale: 1.25 });
+    await open(`${site.origin}/`, { scheme, width: 760, height: 500, scale: 1.25 });
     await post(POSTS);
     await assertToasts(POSTS);
     await assertFits();
