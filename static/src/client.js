@@ -24,7 +24,7 @@
  * @property {() => void} store another tab has stored something
  *
  * @typedef {object} Toasts
- * @property {(notification: Notification, age: number) => void} show in milliseconds; NaN where it is not known
+ * @property {(notification: Notification, age: number) => void} show in milliseconds
  * @property {() => void} clear takes away what stands
  * @property {() => void} close for good
  *
@@ -213,10 +213,9 @@ export class Client extends EventTarget {
   /** This is the one tab to show it. It may have come before this page did. @param {Notification} notification */
   #show(notification) {
     const isPrevented = this.#notify(notification);
-    const age = this.#runtime.now() + this.#clockMs - Date.parse(notification.timestamp);
-    // One whose time can't be read has no age, and counts as new.
-    const isOld = age > this.#maxAgeMs;
-    if (!this.#closed && !this.muted && !isOld && !isPrevented) this.#toasts?.show(notification, age);
+    // One whose time can't be read counts as new.
+    const age = this.#runtime.now() + this.#clockMs - Date.parse(notification.timestamp) || 0;
+    if (!this.#closed && !this.muted && age <= this.#maxAgeMs && !isPrevented) this.#toasts?.show(notification, age);
   }
 
   /** @param {string} type @param {unknown} detail @returns {boolean} whether nobody prevented it */

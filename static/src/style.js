@@ -8,7 +8,7 @@ export const style = `
 /* Not on the host: there the site's own rules, even one for all elements, would win. */
 .frame {
   all: initial;
-  color-scheme: light dark;
+  color-scheme: var(--vn-color-scheme, light dark);
   position: fixed;
   z-index: var(--vn-z-index, 9999999);
   bottom: max(var(--vn-inset, 16px), env(safe-area-inset-bottom));
@@ -51,8 +51,8 @@ export const style = `
 .more, .time { opacity: .8 }
 .close {
   align-self: start;
-  width: 32px;
-  height: 32px;
+  width: 1.6em;
+  height: 1.6em;
   font: inherit;
   font-size: 1.25rem;
   background: none;

@@ -16,7 +16,7 @@
  * @property {Element} content
  * @property {Notification[]} notifications
  * @property {number} startedAt when the first of them came
- * @property {number} age of the last of them, in milliseconds; NaN where it is not known
+ * @property {number} age of the last of them, in milliseconds
  * @property {any} timer
  */
 
@@ -162,7 +162,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
       const more = (several ? lines.length : count(notifications)) - shown.length;
       if (more > 0) content.append(make("p", "more", { dir: "auto" }, text.more(more)));
     }
-    if (age >= 0) content.append(make("p", "time", { dir: "auto" }, text.ago(age)));
+    content.append(make("p", "time", { dir: "auto" }, text.ago(age)));
     // Once, whole, and without the names of links: what a screen reader says at a bad moment must be short.
     live.textContent = headline;
   }
