@@ -123,7 +123,8 @@ fn quoted(path: &Path) -> String {
 
 fn start_logs(format: Option<LogFormat>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // Where nobody reads the log any more, to say so on stderr would be a panic of whoever logs.
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     let terminal = stderr().is_terminal();
     match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Text => logs.with_target(false).with_ansi(terminal).init(),
