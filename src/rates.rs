@@ -125,7 +125,7 @@ impl Rates {
     /// When it may not.
     pub fn ask(&self, address: Option<IpAddr>) -> Result<(), TooOften> {
         let now = Instant::now();
-        self.bucket(address, now, |bucket| bucket.clone().take(self.rate, 1, now))
+        self.bucket(address, now, |bucket| { *bucket }.take(self.rate, 1, now))
     }
 
     fn bucket(
