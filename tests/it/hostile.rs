@@ -386,8 +386,14 @@ async fn a_request_whose_end_can_be_read_in_two_ways_hides_no_other() {
     };
     // Nothing is hidden behind one that ends beyond doubt.
     for shape in ["Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
-        let answer = ask(&format!("{shape}{hidden}")).await;
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 2, "{shape:?}: {answer}");
+        // Not by `ask`: a client that has closed its end is owed no second answer.
+        let mut raw = Raw::connect(&server).await;
+        raw.send(format!("POST /healthz HTTP/1.1\r\nHost: a\r\n{shape}{hidden}")).await;
+        for status in ["405", "200"] {
+            let head = raw.head().await;
+            raw.body(&head).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{shape:?}: {head}");
+        }
     }
     for shape in shapes {
         let answer = ask(&shape).await;
