@@ -286,6 +286,8 @@ export function sharedConnection({
     runtime.setTimeout(() => {
       if (!leads) return;
       server.check();
+      // Such a timer may run late, in a tab that is not looked at, and what was kept for that tab is gone.
+      reach(since);
       if (server.state !== "open") post([]);
       else if (isShort()) server.reconnect();
       else answer(from, since);
@@ -297,8 +299,13 @@ export function sharedConnection({
   function enroll({ from, regions, since, attention }) {
     roster.delete(from);
     roster.set(from, { regions, attention });
-    if (precedes(since, start)) behind = precedes(behind, since) ? behind : since;
+    reach(since);
     narrow();
+  }
+
+  /** The connection is to start there, or earlier. @param {string | null} since */
+  function reach(since) {
+    if (precedes(since, start)) behind = precedes(behind, since) ? behind : since;
   }
 
   /** What it has missed, and that it has missed no more. @param {string} to @param {string | null} since */

@@ -62,7 +62,7 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(style);
   root.adoptedStyleSheets = [sheet];
-  const live = make("div", "live", { role: "status", "aria-atomic": "true" });
+  const live = make("div", "live", { role: "status" });
   const stack = make("section", "stack", { "aria-label": text.label });
   stack.hidden = true;
   const frame = make("div", "frame", { lang: text.lang });

@@ -408,3 +408,17 @@ test("a tab that shows many before its leader has let it in hears each of them o
   await browser.pass(10);
   assert.deepEqual([heard.length, client.position], [150, "aaaaaaaa-151"]);
 });
+
+test("a leader that is slow to answer asks the server for what it has kept no longer", async () => {
+  const { browser, world } = await start({});
+  // The timers of a tab that is not looked at are held back; messages are not.
+  const channel = browser.channel({}, "video-notifier/1 wss://notify.test/ws");
+  channel.postMessage({ from: "late", regions: [], since: "aaaaaaaa-1", attention: 0 });
+  const answers = [];
+  channel.onmessage = ({ data }) => data.to === "late" && answers.push(...data.messages);
+  browser.tabs[0].lateness = 500;
+  await browser.pass(2);
+  for (let offset = 2; offset < 120; offset++) world.socket.says(published(offset));
+  await browser.pass(1000);
+  assert.deepEqual([answers, asked(world.socket), world.sockets.length], [[], [null, "aaaaaaaa-1"], 2]);
+});

@@ -128,6 +128,8 @@ class Tab {
   isGone = false;
   isVisible = true;
   hasFocus = false;
+  /** How much later than they are due its timers run. */
+  lateness = 0;
   events = null;
   #browser;
   /** What a frozen tab has not got to. */
@@ -152,7 +154,7 @@ class Tab {
         setTimeout: (callback, ms) => {
           const timer = { isCleared: false };
           const act = () => timer.isCleared || callback();
-          timer.number = runtime.setTimeout(() => this.run(act), ms);
+          timer.number = runtime.setTimeout(() => this.run(act), ms + this.lateness);
           return timer;
         },
         // One that was due while the tab was frozen can still be cleared.
