@@ -53,8 +53,10 @@ async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), Sta
     let app = App::open(config, descriptors).await?;
 
     let shutdown = app.shutdown.clone();
+    // Before anybody can be served: a task would listen for it only once it runs.
+    let asked = shutdown::signalled();
     tokio::spawn(async move {
-        let signal = shutdown::signalled().await;
+        let signal = asked.await;
         tracing::info!(signal, "draining");
         systemd::stopping();
         shutdown.start();

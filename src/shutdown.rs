@@ -48,15 +48,17 @@ impl Shutdown {
     }
 }
 
-/// Returns when the process is asked to end, with the signal's name.
+/// Listens for signals from now on; the future ends when the process is asked to end, with the signal's name.
 ///
 /// # Panics
 /// When the system takes no handler for SIGTERM or SIGINT.
-pub async fn signalled() -> &'static str {
+pub fn signalled() -> impl Future<Output = &'static str> {
     let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM");
     let mut interrupt = signal(SignalKind::interrupt()).expect("a handler for SIGINT");
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     }
 }
