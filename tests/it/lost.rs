@@ -17,7 +17,8 @@ use crate::support::{
 const POSTED: usize = 1024 + 200;
 
 /// Keeps so little that whoever stalls is overtaken, and lets nobody be dropped for not reading.
-const FLAGS: [&str; 6] = ["--history", "memory", "--history-max-count", "20", "--heartbeat", "60s"];
+const FLAGS: [&str; 8] =
+    ["--history", "memory", "--history-max-count", "20", "--heartbeat", "60s", "--post-rate-per-ip", "10000"];
 
 fn long_post(region: &str, id: usize) -> String {
     json!({"region": region, "videos": [{"id": id, "title": "x".repeat(7900)}]}).to_string()
