@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -146,7 +146,7 @@ async fn whoever_attacks_a_thousand_others_get_every_notification_and_memory_is_
     let mut random = Random::of_this_run();
     let server = Server::start(&["--max-connections-per-ip", "5000", "--heartbeat", "60s"]).await;
     let mut crowd = Crowd::gather(&server).await;
-    let before = memory(&server);
+    let before = server.memory("Pss");
     let calm = crowd.hear(&server).await;
     for (attack, attackers) in Attack::ALL {
         let strikes = Arc::new(AtomicU64::new(0));
@@ -162,7 +162,7 @@ async fn whoever_attacks_a_thousand_others_get_every_notification_and_memory_is_
             });
         }
         let attacked = crowd.hear(&server).await;
-        let grown = memory(&server).saturating_sub(before);
+        let grown = server.memory("Pss").saturating_sub(before);
         attacking.shutdown().await;
         let ratio = attacked.as_secs_f64() / calm.as_secs_f64();
         let strikes = strikes.load(Ordering::Relaxed);
@@ -300,13 +300,6 @@ fn random_request(random: &mut Random) -> Vec<u8> {
     }
     request += "\r\nhello";
     request.into_bytes()
-}
-
-/// What the process holds for itself, in bytes (proc(5), `smaps_rollup`).
-fn memory(server: &Server) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", server.id())).expect("the server runs");
-    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("a sum");
-    line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") * 1024
 }
 
 #[tokio::test]

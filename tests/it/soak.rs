@@ -112,9 +112,7 @@ impl Held {
     fn now(server: &Server) -> Self {
         let folder = format!("/proc/{}", server.id());
         let count = |name: &str| fs::read_dir(format!("{folder}/{name}")).expect("the server runs").count() as u64;
-        let memory = fs::read_to_string(format!("{folder}/smaps_rollup")).expect("the server runs");
-        let line = memory.lines().find_map(|line| line.strip_prefix("Pss_Anon:")).expect("it is told");
-        let memory_kib = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        let memory_kib = server.memory("Pss_Anon") / 1024;
         Self { memory_kib, descriptors: count("fd"), threads: count("task") }
     }
 

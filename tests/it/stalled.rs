@@ -1,7 +1,6 @@
 //! A thousand clients that stop reading: what they cost, that nobody else notices, and that they miss nothing.
 
 use std::{
-    fs,
     process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -50,16 +49,16 @@ async fn a_thousand_clients_that_stop_reading_cost_little_disturb_nobody_and_mis
     }
     poster.post(&server, CALM_POSTS, |_| {}).await;
 
-    let before = user_memory(&server);
+    let before = server.memory("Pss");
     let mut stalled = Vec::new();
     for number in 0..STALLED {
         stalled.push(Stalled::connect(&server, number >= SOCKETS).await);
     }
-    let connected = user_memory(&server);
+    let connected = server.memory("Pss");
     let mut samples = Vec::new();
     let sample = |number: u32| {
         if number.is_multiple_of(5 * RATE) {
-            samples.push((user_memory(&server), kernel_memory(&server)));
+            samples.push((server.memory("Pss"), kernel_memory(&server)));
         }
     };
     poster.post(&server, STALLED_POSTS, sample).await;
@@ -229,13 +228,6 @@ fn offsets_in(text: &str) -> impl Iterator<Item = u64> {
         let (position, _) = rest.split_once('"').expect("an id");
         position.split_once('-').expect("a position").1.parse().expect("an offset")
     })
-}
-
-/// What the process holds for itself, in bytes (proc(5), `smaps_rollup`).
-fn user_memory(server: &Server) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", server.id())).expect("the server runs");
-    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("a sum");
-    line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") * KIB
 }
 
 #[derive(Clone, Copy)]

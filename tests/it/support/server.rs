@@ -1,6 +1,7 @@
 //! Starts the binary that is shipped, on a port that the system chooses, and ends it with the test.
 
 use std::{
+    fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
@@ -218,6 +219,13 @@ impl Server {
 
     pub fn id(&self) -> u32 {
         self.child.id().expect("the server runs")
+    }
+
+    /// What the process holds, in bytes: a sum of proc(5)'s `smaps_rollup`, such as `Pss`.
+    pub fn memory(&self, sum: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).expect("the server runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(sum)?.strip_prefix(':')).expect("a sum");
+        line.split_whitespace().next().expect("a number").parse::<u64>().expect("a number") * 1024
     }
 
     pub fn signal(&self, signal: Signal) {
