@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { Chromium } from "./support/chromium.js";
+import { countLeftovers } from "./support/leftovers.js";
 import { hello, page, publish, Site, say } from "./support/site.js";
 import { eventually } from "./support/wait.js";
 
@@ -193,35 +194,9 @@ test("a frame without an origin of its own, where storage throws, works too", as
 });
 
 test("close leaves no socket, timer, listener or element", async () => {
-  // Counts what is set and what is taken away, from before the script runs.
   await open("/manual");
-  await tab.call(() => {
-    window.timers = new Set();
-    const { setTimeout, clearTimeout } = window;
-    window.setTimeout = (callback, ms) => {
-      const timer = setTimeout(() => {
-        timers.delete(timer);
-        callback();
-      }, ms);
-      timers.add(timer);
-      return timer;
-    };
-    window.clearTimeout = (timer) => {
-      timers.delete(timer);
-      clearTimeout(timer);
-    };
-    window.listeners = new Set();
-    for (const target of [window, document]) {
-      const { addEventListener } = target;
-      target.addEventListener = (type, listener, options) => {
-        const entry = `${type}`;
-        listeners.add(entry);
-        options.signal.addEventListener("abort", () => listeners.delete(entry));
-        addEventListener.call(target, type, listener, options);
-      };
-    }
-    window.mine = new VideoNotifier("/ws", { storage: "none" });
-  });
+  await tab.call(countLeftovers);
+  await tab.evaluate("void (window.mine = new VideoNotifier('/ws', { storage: 'none' }))");
   await tab.until("mine.state === 'open'");
   publish(site.sockets[0]);
   await eventually(async () => (await tab.toasts()).length === 1, { what: "a toast" });

@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { ENGINES } from "../support/engines.js";
 import { HOSTILE_TEXTS, HOSTILE_URLS, STRICT, WATCH as TRAP } from "../support/hostile.js";
+import { countLeftovers } from "../support/leftovers.js";
 import { Server } from "../support/server.js";
 import { OPEN, RECORD, WATCH } from "../support/sharing.js";
 import { page, publish, Site, say } from "../support/site.js";
@@ -160,36 +161,9 @@ function cases(Engine) {
   inEngine("close leaves no connection, lock, timer, listener or element", async (t) => {
     const server = await Server.start();
     t.after(() => server.close());
-    // Counts what is set and what is taken away, from before the script runs.
-    const count = () => {
-      window.timers = new Set();
-      const { setTimeout, clearTimeout } = window;
-      window.setTimeout = (callback, ms) => {
-        const timer = setTimeout(() => {
-          timers.delete(timer);
-          callback();
-        }, ms);
-        // WebDriver has some of its own.
-        if (new Error().stack.includes("/notifier.js")) timers.add(timer);
-        return timer;
-      };
-      window.clearTimeout = (timer) => {
-        timers.delete(timer);
-        clearTimeout(timer);
-      };
-      window.listeners = new Set();
-      for (const target of [window, document]) {
-        const { addEventListener } = target;
-        target.addEventListener = (type, listener, options) => {
-          if (options?.signal) {
-            listeners.add(listener);
-            options.signal.addEventListener("abort", () => listeners.delete(listener));
-          }
-          addEventListener.call(target, type, listener, options);
-        };
-      }
-    };
-    site.pages["/"] = page(`<script>(${count})()</script><script defer src="${server.origin}/notifier.js"></script>`);
+    site.pages["/"] = page(
+      `<script>(${countLeftovers})()</script><script defer src="${server.origin}/notifier.js"></script>`,
+    );
     const tab = await open();
     await server.publish("a title");
     await eventually(async () => (await tab.toasts()).length === 1, { what: "a toast" });
