@@ -3,15 +3,9 @@
  * a reader's are. One browser a test file; it and its profile go when `close` is called.
  */
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
-import WebSocket from "ws";
+import { Devtools, launch } from "./devtools.js";
 import { BrowserTab } from "./tab.js";
-import { eventually, stop } from "./wait.js";
+import { eventually } from "./wait.js";
 
 const FLAGS = [
   "--headless",
@@ -25,41 +19,19 @@ const FLAGS = [
   "--remote-debugging-port=0",
 ];
 
-export class Chromium {
+export class Chromium extends Devtools {
   /** @param {...string} flags beside the usual ones */
   static async start(...flags) {
-    const profile = await mkdtemp(join(tmpdir(), "video-notifier-chromium-"));
-    const binary = process.env.CHROMIUM_BIN ?? "chromium";
-    const child = spawn(binary, [...FLAGS, ...flags, `--user-data-dir=${profile}`, "about:blank"], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    let address;
-    for await (const line of createInterface({ input: child.stderr })) {
-      address = /listening on (ws:\S+)/.exec(line)?.[1];
-      if (address) break;
-    }
-    child.stderr.resume();
-    if (!address) throw new Error(`${binary} did not start`);
-    const socket = new WebSocket(address, { perMessageDeflate: false, maxPayload: 64 * 1024 * 1024 });
-    await once(socket, "open");
-    return new Chromium(child, profile, socket);
+    return new Chromium(
+      await launch({
+        binary: process.env.CHROMIUM_BIN ?? "chromium",
+        flags: (profile) => [...FLAGS, ...flags, `--user-data-dir=${profile}`],
+      }),
+    );
   }
 
-  #child;
-  #profile;
-  #socket;
-  #lastId = 0;
-  /** Commands without an answer yet, by id. */
-  #pending = new Map();
   /** Tabs by session. */
   #tabs = new Map();
-
-  constructor(child, profile, socket) {
-    this.#child = child;
-    this.#profile = profile;
-    this.#socket = socket;
-    socket.on("message", (data) => this.#receive(JSON.parse(data)));
-  }
 
   /**
    * Opens a tab: with a window of its own, so that it is visible whatever other tabs there are; or in the window of the
@@ -86,24 +58,8 @@ export class Chromium {
     return (await this.send("Target.createBrowserContext", { disposeOnDetach: true })).browserContextId;
   }
 
-  send(method, params = {}, sessionId = undefined) {
-    const id = ++this.#lastId;
-    this.#socket.send(JSON.stringify({ id, method, params, sessionId }));
-    return new Promise((resolve, reject) => this.#pending.set(id, { method, resolve, reject }));
-  }
-
-  async close() {
-    this.#socket.close();
-    await stop(this.#child);
-    await rm(this.#profile, { recursive: true, force: true, maxRetries: 5 });
-  }
-
-  #receive({ id, result, error, method, params, sessionId }) {
-    if (id === undefined) return this.#tabs.get(sessionId)?.receive(method, params);
-    const { method: asked, resolve, reject } = this.#pending.get(id);
-    this.#pending.delete(id);
-    if (error) reject(new Error(`${asked}: ${error.message}`));
-    else resolve(result);
+  event({ method, params, sessionId }) {
+    this.#tabs.get(sessionId)?.receive(method, params);
   }
 }
 

@@ -3,16 +3,9 @@
  * its own, which can be killed, or made to stand still without the page being told.
  */
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
-import WebSocket from "ws";
+import { Devtools, launch } from "./devtools.js";
 import { press } from "./keys.js";
 import { BrowserTab } from "./tab.js";
-import { stop } from "./wait.js";
 
 const FLAGS = ["--headless", "--no-remote", "--remote-debugging-port=0", "--remote-allow-system-access"];
 
@@ -25,44 +18,21 @@ const PROCESS_OF = `(context) => {
   return NavigableManager.getBrowsingContextById(context).currentWindowGlobal.osPid;
 }`;
 
-export class Firefox {
+export class Firefox extends Devtools {
   static survivesCrashes = true;
   /** A page that holds a lock, or waits for one, does not get into Firefox's back/forward cache. */
   static keepsPagesWithLocks = false;
 
   static async start() {
-    const profile = await mkdtemp(join(tmpdir(), "video-notifier-firefox-"));
-    await writeFile(join(profile, "user.js"), PREFERENCES);
-    const binary = process.env.FIREFOX_BIN ?? "firefox-esr";
-    const child = spawn(binary, [...FLAGS, "--profile", profile, "about:blank"], {
-      stdio: ["ignore", "ignore", "pipe"],
+    const launched = await launch({
+      binary: process.env.FIREFOX_BIN ?? "firefox-esr",
+      flags: (profile) => [...FLAGS, "--profile", profile],
+      files: { "user.js": PREFERENCES },
+      path: "/session",
     });
-    let address;
-    for await (const line of createInterface({ input: child.stderr })) {
-      address = /listening on (ws:\S+)/.exec(line)?.[1];
-      if (address) break;
-    }
-    child.stderr.resume();
-    if (!address) throw new Error(`${binary} did not start`);
-    const socket = new WebSocket(`${address}/session`, { perMessageDeflate: false, maxPayload: 64 * 1024 * 1024 });
-    await once(socket, "open");
-    const firefox = new Firefox(child, profile, socket);
+    const firefox = new Firefox(launched);
     await firefox.send("session.new", { capabilities: {} });
     return firefox;
-  }
-
-  #child;
-  #profile;
-  #socket;
-  #lastId = 0;
-  /** Commands without an answer yet, by id. */
-  #pending = new Map();
-
-  constructor(child, profile, socket) {
-    this.#child = child;
-    this.#profile = profile;
-    this.#socket = socket;
-    socket.on("message", (data) => this.#receive(JSON.parse(data)));
   }
 
   /** Opens a tab: with a window of its own, so that it is seen; or in the window of the one before, which it hides. */
@@ -71,12 +41,6 @@ export class Firefox {
     const tab = new Tab(this, context);
     await tab.go(url);
     return tab;
-  }
-
-  send(method, params = {}) {
-    const id = ++this.#lastId;
-    this.#socket.send(JSON.stringify({ id, method, params }));
-    return new Promise((resolve, reject) => this.#pending.set(id, { method, resolve, reject }));
   }
 
   async processOf(context) {
@@ -88,20 +52,6 @@ export class Firefox {
       awaitPromise: false,
     });
     return result.value;
-  }
-
-  async close() {
-    this.#socket.close();
-    await stop(this.#child);
-    await rm(this.#profile, { recursive: true, force: true, maxRetries: 5 });
-  }
-
-  #receive({ id, result, message }) {
-    if (!this.#pending.has(id)) return;
-    const { method, resolve, reject } = this.#pending.get(id);
-    this.#pending.delete(id);
-    if (message) reject(new Error(`${method}: ${message}`));
-    else resolve(result);
   }
 }
 
