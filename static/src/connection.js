@@ -176,7 +176,7 @@ export function connection(url, onMessage, onState, runtime) {
   }
 
   /** @param {number} code @param {string} [reason] */
-  function lost(code, reason = "") {
+  function lost(code, reason) {
     const now = runtime.now();
     const stood = openedAt !== null && now - openedAt >= STABLE_MS;
     drop();

@@ -4,7 +4,7 @@
  */
 
 /** What the server takes too: http(s), or a path, but not `//host` or `/\host`, which are other sites. */
-const SHAPE = /^(https?:\/\/|\/(?![/\\]))/i;
+const SHAPE = /^(https?:\/)?\/(?![/\\])/i;
 
 /** Browsers skip some of these when they read a URL: `/<tab>/host` would pass as a path. */
 const CONTROLS = /[\\\p{Cc}]/u;

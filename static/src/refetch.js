@@ -39,7 +39,9 @@ export function refetches(isVisible, position, alone, tell, runtime) {
   /** @param {string} key @param {Request} request */
   async function make(key, request) {
     // Another tab may only just have made it, or not yet know that it is to be made.
-    await new Promise((resolve) => runtime.setTimeout(/** @type {() => void} */ (resolve), SETTLE_MS));
+    await new Promise((resolve) => {
+      request.timer = runtime.setTimeout(/** @type {() => void} */ (resolve), SETTLE_MS);
+    });
     if (pending.get(key) !== request) return;
     pending.delete(key);
     tell({ key, position: position(), value: await request.fn() });
@@ -61,11 +63,11 @@ export function refetches(isVisible, position, alone, tell, runtime) {
 
     /** Some tab has made one: is it as new as what is asked for here? @param {Refetch} refetch */
     hear({ key, position }) {
-      const { wanted, timer } = pending.get(key) ?? {};
-      if (compare(wanted, position) <= 0) {
-        runtime.clearTimeout(timer);
-        pending.delete(key);
-      }
+      const { wanted, timer, isDue } = pending.get(key) ?? {};
+      if (!(compare(wanted, position) <= 0)) return;
+      pending.delete(key);
+      // What is due comes to nothing by itself, and gives its turn back.
+      if (!isDue) runtime.clearTimeout(timer);
     },
 
     check,

@@ -196,8 +196,8 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     toast.element.remove();
     // An element that is taken away gets no event of leaving it.
     if (hadFocus) {
-      hold("focus", false);
       cameFrom?.focus({ preventScroll: true });
+      hold("focus", false);
     }
     if (standing.length > 0) return;
     live.textContent = "";
