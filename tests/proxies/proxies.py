@@ -132,11 +132,11 @@ class Haproxy(Proxy):
 ALL = [Nginx, Caddy, Haproxy]
 
 
-def self_signed(folder):
-    """A certificate for localhost; answers what trusts it."""
+def self_signed(folder, name="DNS:localhost"):
+    """A certificate for a name; answers what trusts it."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*request, *name, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
+    subject = ["-subj", "/CN=video-notifier", "-addext", f"subjectAltName={name}"]
+    subprocess.run([*request, *subject, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
     (folder / "both.pem").write_text(certificate.read_text() + key.read_text())
     return ssl.create_default_context(cafile=certificate)
