@@ -63,7 +63,7 @@ class Site:
         return output("docker-compose", *command, cwd=self.folder)
 
     def inspect(self, service, what):
-        container = self.compose("ps", "--quiet", service)
+        container = self.compose("ps", "--all", "--quiet", service)
         return output("docker", "inspect", "--format", f"{{{{.{what}}}}}", container)
 
     def process(self, service):
