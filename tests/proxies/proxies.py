@@ -50,6 +50,8 @@ class Proxy:
 
     # Ends it at once, streams or not.
     end = signal.SIGTERM
+    # What the server has to be told.
+    settings = {}
     # Whether a reload cuts event streams, too, and not WebSockets alone.
     cuts_events = True
 
@@ -80,6 +82,16 @@ class Nginx(Proxy):
 
     def reload(self):
         self.process.send_signal(signal.SIGHUP)
+
+
+class ForwardedNginx(Nginx):
+    """As one that writes `Forwarded` alone, and passes on what a client says in the other header."""
+
+    settings = {"forwarded_header": "forwarded"}
+
+    def replaced(self, certificate, upstream):
+        header = (r"X-Forwarded-For \$remote_addr", 'Forwarded "for=$remote_addr"')
+        return [*super().replaced(certificate, upstream), header]
 
 
 class Caddy(Proxy):

@@ -8,7 +8,7 @@ import pytest
 import requests
 from clients import Events, Returning, Socket, curl, skip_heartbeats
 from conftest import each
-from proxies import ALL, Nginx
+from proxies import ALL, ForwardedNginx, Nginx
 from server import PATIENCE, TOKEN
 from websockets.exceptions import InvalidStatus
 
@@ -77,10 +77,10 @@ def test_plain_http_is_sent_to_https(kind, start):
     assert answer.headers["Location"].endswith("/notifier.js")
 
 
-@each
+@pytest.mark.parametrize("kind", [*ALL, ForwardedNginx], ids=lambda kind: kind.__name__)
 def test_the_address_that_counts_is_the_one_that_the_proxy_saw(kind, start, certificate):
     folder, trust = certificate
-    proxy = start.proxy(kind, start.server(max_connections_per_ip="1", heartbeat="10s"))
+    proxy = start.proxy(kind, start.server(max_connections_per_ip="1", heartbeat="10s", **kind.settings))
     first = Socket(proxy, trust, source="127.0.0.2")
     assert first.message()["type"] == "hello"
     # Another address is another client, though the proxy's own is the same.
