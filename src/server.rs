@@ -65,6 +65,9 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_DRAINED: usize = 1024 * 1024;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a connection without a request outlives the start of the end: far above any proxy's distance.
+const LINGER: Duration = Duration::from_millis(250);
+
 /// How long to wait after the system refused to accept, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -210,11 +213,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 async fn serve(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
     let begun = tokio::select! {
         begun = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => begun,
-        () = shutdown.started() => return,
+        () = lingered(&shutdown) => return,
     };
     if matches!(begun, Ok(Ok(()))) {
         Box::pin(talk(stream, write_timeout, peer, router, shutdown)).await;
     }
+}
+
+/// Returns a while after the end has begun: a request that was on its way then is still answered. A proxy can't know
+/// whether one that is lost on a connection it kept was acted on, and answers 502.
+async fn lingered(shutdown: &Shutdown) {
+    shutdown.started().await;
+    sleep(LINGER).await;
 }
 
 /// Answers requests until the connection ends or a transport takes it over.
@@ -223,7 +233,15 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
     let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
     let service = service_fn(|request| {
         let response = answer(router.clone(), request, peer, line.clone());
-        async { Ok::<_, Infallible>(response.await) }
+        let shutdown = shutdown.clone();
+        async move {
+            let mut response = response.await;
+            // The last on this connection: hyper closes it after that.
+            if shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -236,7 +254,7 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
-            () = shutdown.started() => {
+            () = lingered(&shutdown) => {
                 connection.as_mut().graceful_shutdown();
                 poll_fn(|context| line.poll(connection.as_mut(), context)).await
             }

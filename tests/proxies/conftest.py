@@ -3,6 +3,7 @@
 import pytest
 from proxies import ALL, self_signed
 from server import Server, free_port
+from systemd import Systemd
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,11 @@ def start(tmp_path, certificate):
             server.ports = ports
             started.append(server.process.kill)
             return server
+
+        def systemd(self):
+            systemd = Systemd(tmp_path)
+            started.append(systemd.stop)
+            return systemd
 
         def proxy(self, kind, server):
             folder = tmp_path / kind.__name__

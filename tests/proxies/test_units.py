@@ -1,13 +1,17 @@
 """The units for systemd: what its own tools say of them, and its own way to hand a socket over."""
 
+import concurrent.futures
 import os
 import subprocess
+import threading
+import time
 
 import pytest
 import requests
-from server import BINARY, PATIENCE, ROOT, free_port
-
-UNITS = ["video-notifier.service", "video-notifier.socket"]
+from clients import Events, Returning, Socket
+from conftest import each
+from server import BINARY, PATIENCE, ROOT, TOKEN, free_port
+from systemd import UNITS
 
 
 @pytest.fixture
@@ -49,3 +53,52 @@ def test_a_socket_of_systemd_is_served(tmp_path):
     finally:
         activator.terminate()
     assert activator.wait(PATIENCE) == 0
+
+
+@each
+def test_a_restart_behind_a_proxy_refuses_nobody_and_costs_nobody_anything(kind, start, certificate):
+    folder, trust = certificate
+    systemd = start.systemd()
+    proxy = start.proxy(kind, systemd)
+    clients = [Returning(lambda since: Socket(proxy, trust, since)) for _ in range(5)]
+    clients += [Returning(lambda since: Events(proxy, folder, "--http2", since=since)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        assert client.listens.wait(PATIENCE)
+    enough = threading.Event()
+
+    def post():
+        """Each once: what is answered with 502 would be missed."""
+        posted = []
+        ask = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "verify": folder / "certificate.pem"}
+        with requests.Session() as session:
+            while not enough.is_set():
+                post = {"region": "US", "videos": [{"id": len(posted), "title": "a title"}]}
+                answer = session.post(f"{proxy.url}/notify", json=post, timeout=PATIENCE, **ask)
+                assert answer.status_code == 200, answer.text
+                posted.append(answer.json()["id"])
+        return posted
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        poster = pool.submit(post)
+        try:
+            for restarts in range(1, 4):
+                systemd.systemctl("restart", UNITS[0])
+                for client in clients:
+                    until(lambda: client.hellos > restarts)
+        finally:
+            enough.set()
+        posted = poster.result()
+    for client in clients:
+        client.last = posted[-1]
+    for client in clients:
+        client.join(PATIENCE)
+        assert client.heard == posted
+
+
+def until(true):
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
