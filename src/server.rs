@@ -232,16 +232,8 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
     let line = Arc::new(Line::default());
     let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
     let service = service_fn(|request| {
-        let response = answer(router.clone(), request, peer, line.clone());
-        let shutdown = shutdown.clone();
-        async move {
-            let mut response = response.await;
-            // The last on this connection: hyper closes it after that.
-            if shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
+        let response = answer(router.clone(), request, peer, line.clone(), shutdown.clone());
+        async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -269,7 +261,13 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
 
 /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy that
 /// keeps connections would else lose the post of somebody else on it.
-async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
+async fn answer(
+    mut router: Router,
+    mut request: Request<Incoming>,
+    peer: Peer,
+    line: Arc<Line>,
+    shutdown: Shutdown,
+) -> Response {
     request.extensions_mut().insert(peer);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // Who waits for a word before sending a body has been given another one.
@@ -283,9 +281,12 @@ async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, 
         state.upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
     }
     let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(rest) = rest
-        && (waits || !is_drained(rest).await)
-    {
+    let is_unfit = match rest {
+        Some(rest) => waits || !is_drained(rest).await,
+        None => false,
+    };
+    let is_last = shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+    if is_unfit || is_last {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

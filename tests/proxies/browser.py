@@ -1,7 +1,7 @@
 """A real Chromium, driven by its own protocol (CDP), as far as it takes to see how a page talks through a proxy."""
 
+import contextlib
 import json
-import re
 import subprocess
 import time
 
@@ -18,10 +18,11 @@ class Chromium:
     def __init__(self, profile):
         command = ["chromium", *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        address = next(filter(None, (re.search(r"listening on (ws:\S+)", line) for line in self.process.stderr)))[1]
-        self.socket = connect(address, proxy=None, max_size=None, ping_interval=None, open_timeout=PATIENCE)
+        self.stack = contextlib.ExitStack()
+        address = self.listens_at(profile / "DevToolsActivePort")
+        self.socket = self.stack.enter_context(connect(address, proxy=None, max_size=None, ping_interval=None))
         self.events = []
         self.asked = 0
         self.session = None
@@ -29,6 +30,14 @@ class Chromium:
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network"):
             self.send(f"{domain}.enable")
+
+    def listens_at(self, file):
+        """Where it takes commands: port and path, a line each, once it does."""
+        deadline = time.monotonic() + PATIENCE
+        while not file.exists() or len(told := file.read_text().split()) < 2:
+            assert self.process.poll() is None and time.monotonic() < deadline, "Chromium does not start"
+            time.sleep(0.02)
+        return f"ws://127.0.0.1:{told[0]}{told[1]}"
 
     def send(self, method, **parameters):
         self.asked += 1
@@ -59,6 +68,6 @@ class Chromium:
         return [told["params"] for told in self.events if told["method"] == f"Network.{event}"]
 
     def close(self):
-        self.socket.close()
+        self.stack.close()
         self.process.terminate()
         self.process.wait(PATIENCE)

@@ -32,10 +32,10 @@ def start(tmp_path, certificate):
             started.append(systemd.stop)
             return systemd
 
-        def proxy(self, kind, server):
+        def proxy(self, kind, server, **options):
             folder = tmp_path / kind.__name__
             folder.mkdir()
-            proxy = kind(folder, certificate[0], server.ports)
+            proxy = kind(folder, certificate[0], server.ports, **options)
             started.append(proxy.stop)
             return proxy
 

@@ -12,9 +12,12 @@ from server import PATIENCE, ROOT, free_port
 
 
 class Proxy:
-    """A proxy that runs, before a server at two ports. `address` is what stands after `https://`."""
+    """A proxy that runs, before a server at two ports. `address` is what stands after `https://`.
 
-    def __init__(self, folder, certificate, upstream):
+    `idle` shortens how long it bears silence.
+    """
+
+    def __init__(self, folder, certificate, upstream, idle="75s"):
         self.folder = folder
         self.https, self.http = free_port(), free_port()
         self.address = f"localhost:{self.https}"
@@ -25,6 +28,8 @@ class Proxy:
             text, found = re.subn(pattern, replacement, text, flags=re.MULTILINE)
             # What is not there any more would be tested no longer.
             assert found, f"{self.shipped} has no {pattern}"
+        assert text.count("75s") == self.idle_timeouts
+        text = text.replace("75s", idle)
         self.config.write_text(text)
         self.log = (folder / "proxy.log").open("w+")
         environment = os.environ | self.variables()
@@ -50,6 +55,8 @@ class Proxy:
 
     # Ends it at once, streams or not.
     end = signal.SIGTERM
+    # How many of its settings end what is silent; without one it bears any silence.
+    idle_timeouts = 0
     # What the server has to be told.
     settings = {}
     # Whether a reload cuts event streams, too, and not WebSockets alone.
@@ -63,6 +70,7 @@ class Proxy:
 
 class Nginx(Proxy):
     shipped = "nginx.conf"
+    idle_timeouts = 2
 
     def replaced(self, certificate, upstream):
         return [
@@ -124,6 +132,7 @@ class Caddy(Proxy):
 
 class Haproxy(Proxy):
     shipped = "haproxy.cfg"
+    idle_timeouts = 3
 
     def replaced(self, certificate, upstream):
         return [

@@ -1,7 +1,6 @@
-"""The units for systemd: what its own tools say of them, and its own way to hand a socket over."""
+"""The units for systemd: what its own tools say of them, and how systemd itself runs them."""
 
 import concurrent.futures
-import os
 import subprocess
 import threading
 import time
@@ -10,7 +9,7 @@ import pytest
 import requests
 from clients import Events, Returning, Socket
 from conftest import each
-from server import BINARY, PATIENCE, ROOT, TOKEN, free_port
+from server import BINARY, PATIENCE, ROOT, TOKEN
 from systemd import UNITS
 
 
@@ -37,22 +36,6 @@ def test_the_service_is_as_confined_as_it_can_be(units):
     # Of 10.0; in tenths.
     verdict = analyze(units, "security", "--offline=true", "--no-pager", "--threshold=10", f"./{UNITS[0]}")
     assert verdict.returncode == 0, verdict.stdout
-
-
-def test_a_socket_of_systemd_is_served(tmp_path):
-    port = free_port()
-    settings = {"NOTIFIER_DATA_DIR": str(tmp_path / "data"), "NOTIFIER_TOKEN": "a-token"}
-    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=web"]
-    command += [f"--setenv={name}={value}" for name, value in settings.items()]
-    # It becomes the server at the first connect.
-    activator = subprocess.Popen([*command, str(BINARY)], env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
-    try:
-        # Its first line says that it listens.
-        assert b"Listening" in activator.stderr.readline()
-        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE).status_code == 200
-    finally:
-        activator.terminate()
-    assert activator.wait(PATIENCE) == 0
 
 
 @each
@@ -95,6 +78,17 @@ def test_a_restart_behind_a_proxy_refuses_nobody_and_costs_nobody_anything(kind,
     for client in clients:
         client.join(PATIENCE)
         assert client.heard == posted
+
+
+def test_killed_it_is_started_again_with_its_history(start):
+    systemd = start.systemd()
+    url = f"http://127.0.0.1:{systemd.ports[0]}"
+    post = {"region": "US", "videos": [{"id": 1, "title": "a title"}]}
+    answer = requests.post(f"{url}/notify", json=post, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
+    systemd.systemctl("kill", "--signal=KILL", UNITS[0])
+    until(lambda: systemd.systemctl("show", "--property=NRestarts", "--value", UNITS[0]) == "1")
+    kept = requests.get(f"{url}/notifications", timeout=PATIENCE).json()["notifications"]
+    assert [notification["id"] for notification in kept] == [answer.json()["id"]]
 
 
 def until(true):
