@@ -1,6 +1,7 @@
 """A systemd that runs the units of deploy/ for real: the first process of namespaces of its own, where it finds no unit
-of the machine's, and changes nothing of it. Only the network is shared."""
+of the machine's. Only the network is shared; what it leaves are empty control groups."""
 
+import pathlib
 import subprocess
 import time
 
@@ -11,10 +12,14 @@ UNITS = ["video-notifier.service", "video-notifier.socket"]
 # What units are ordered against, unless they say otherwise.
 TARGETS = ["basic", "multi-user", "network", "shutdown", "sockets", "sysinit"]
 
-# What is hidden is what it would read or write; the binary goes where the unit has it.
+# What is hidden is what it would read or write, the kernel's settings are not its to change, and the binary goes where
+# the unit has it.
 START = """
+set -e
 exec 3< "$1"
-for hidden in /run /var/lib /usr/local/bin; do mount -t tmpfs none $hidden || exit; done
+for hidden in /run /var/lib /usr/local/bin; do mount -t tmpfs none $hidden; done
+mount --bind /proc/sys /proc/sys
+mount --options remount,bind,ro /proc/sys
 cat <&3 > /usr/local/bin/video-notifier
 exec 3<&-
 chmod +x /usr/local/bin/video-notifier
@@ -46,39 +51,34 @@ class Systemd:
         for name in UNITS:
             (units / name).write_text(text[name])
         # Ends with it: whatever it has started.
-        namespaces = ["unshare", "--mount", "--pid", "--cgroup", "--ipc", "--fork", "--kill-child", "--mount-proc"]
-        self.log = (folder / "systemd.log").open("w+")
-        self.process = subprocess.Popen(
-            [*namespaces, "sh", "-c", START, "sh", BINARY, units],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-        )
+        namespaces = ["unshare", "--mount", "--pid", "--cgroup", "--uts", "--fork", "--kill-child", "--mount-proc"]
+        command = [*namespaces, "sh", "-c", START, "sh", BINARY, units]
+        self.log = folder / "systemd.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE
-        while self.run("is-active", "multi-user.target").returncode:
-            assert self.process.poll() is None and time.monotonic() < deadline, self.said()
+        while not self.has_started():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
         self.systemctl("start", *UNITS)
 
-    def said(self):
-        self.log.seek(0)
-        return self.log.read()
+    def has_started(self):
+        child = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
+        # Before that, the folders are the machine's, and so is whoever answers there.
+        if not child or pathlib.Path(f"/proc/{child}/comm").read_text() != "systemd\n":
+            return False
+        self.enter = ["nsenter", "--target", child, "--mount", "--pid"]
+        return self.run("is-active", "multi-user.target").returncode == 0
 
     def run(self, *command):
-        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-        with open(children) as pids:
-            manager = pids.read().strip()
-        enter = ["nsenter", "--target", manager, "--mount", "--pid"] if manager else ["false"]
-        return subprocess.run([*enter, "systemctl", *command], capture_output=True, text=True, timeout=60)
+        return subprocess.run([*self.enter, "systemctl", *command], capture_output=True, text=True, timeout=60)
 
     def systemctl(self, *command):
         done = self.run(*command)
-        assert done.returncode == 0, done.stderr + self.said()
+        assert done.returncode == 0, done.stderr + self.log.read_text()
         return done.stdout.strip()
 
     def stop(self):
-        # Its groups of processes go with the units.
         self.run("stop", *UNITS)
         self.process.kill()
         self.process.wait(PATIENCE)
-        self.log.close()
