@@ -139,7 +139,7 @@ impl App {
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Shards::start(&connections, cores).map_err(StartError::Shards)?;
-        let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
+        let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone(), config.forwarded_header));
         let guesses = Arc::new(Guesses::new(Rate::per_minute(config.wrong_token_rate_per_ip)));
         let metrics_tokens = config.metrics_token.as_ref().map_or(&tokens[..], std::slice::from_ref);
         let authorization = |tokens| Authorization { tokens: Arc::new(Tokens::new(tokens)), guesses: guesses.clone() };

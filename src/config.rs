@@ -144,6 +144,10 @@ pub struct Config {
     )]
     pub trusted_proxies: Vec<IpNet>,
 
+    /// The one header that they tell the client in [default: X-Forwarded-For where there is one, else Forwarded]
+    #[arg(long, env = "NOTIFIER_FORWARDED_HEADER", value_enum, value_name = "HEADER")]
+    pub forwarded_header: Option<ForwardedHeader>,
+
     /// How often each client gets a heartbeat; below every proxy's idle timeout
     #[arg(long, env = "NOTIFIER_HEARTBEAT", default_value = "25s", value_parser = heartbeat, value_name = "TIME")]
     pub heartbeat: Duration,
@@ -179,6 +183,13 @@ pub enum HistoryKind {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// In which header proxies tell whom they saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ForwardedHeader {
+    XForwardedFor,
+    Forwarded,
 }
 
 /// An address to listen at.
@@ -316,6 +327,7 @@ mod tests {
         assert_eq!(config.regions, Regions::All);
         assert_eq!(config.allowed_origins, Origins::Any);
         assert_eq!(config.trusted_proxies.len(), 6);
+        assert_eq!(config.forwarded_header, None);
     }
 
     #[test]
@@ -335,6 +347,8 @@ mod tests {
             "US,GB",
             "--trusted-proxies",
             "10.1.2.3",
+            "--forwarded-header",
+            "forwarded",
             "--reconnect-rate",
             "50/s",
         ])
@@ -344,6 +358,7 @@ mod tests {
         assert_eq!(config.heartbeat, Duration::from_millis(500));
         assert_eq!(config.history_max_age, Duration::from_secs(600));
         assert_eq!(config.trusted_proxies, ["10.1.2.3/32".parse().unwrap()]);
+        assert_eq!(config.forwarded_header, Some(ForwardedHeader::Forwarded));
         assert_eq!(config.reconnect_rate, 50);
     }
 
@@ -369,6 +384,7 @@ mod tests {
             ("--wrong-token-rate-per-ip", "5/s"),
             ("--message-rate", "1ms"),
             ("--trusted-proxies", "10.0.0.0/33"),
+            ("--forwarded-header", "x-real-ip"),
             ("--heartbeat", "25"),
             ("--heartbeat", "1ms"),
             ("--drain", "8 s"),

@@ -8,22 +8,29 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::{HeaderMap, HeaderName, header::FORWARDED};
 use ipnet::IpNet;
 
+use crate::config::ForwardedHeader;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The networks whose word is taken for the address before them.
 #[derive(Debug, Clone)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    /// The header that they write, where the operator has said so: they may pass the other one through as a client
+    /// wrote it.
+    header: Option<ForwardedHeader>,
+}
 
 impl TrustedProxies {
-    pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+    pub fn new(networks: Vec<IpNet>, header: Option<ForwardedHeader>) -> Self {
+        Self { networks, header }
     }
 
     /// The client's address; `peer` is the other end of the connection, none for a Unix socket, which is trusted.
     /// None where a trusted proxy on a Unix socket tells nothing.
     pub fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut client = peer.map(|peer| peer.to_canonical());
-        let hops = hops(headers);
+        let hops = self.hops(headers);
         for hop in hops.iter().rev() {
             if client.is_some_and(|address| !self.trust(address)) {
                 break;
@@ -38,7 +45,22 @@ impl TrustedProxies {
     }
 
     fn trust(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// The addresses that proxies told, from left to right; none for what can't be read.
+    ///
+    /// Unless it is said which header they write, `X-Forwarded-For` counts where there is one: nearly every proxy
+    /// writes it, and one that does passes a `Forwarded` of the client's own making through.
+    fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        let is_there = headers.contains_key(X_FORWARDED_FOR);
+        let usual = if is_there { ForwardedHeader::XForwardedFor } else { ForwardedHeader::Forwarded };
+        match self.header.unwrap_or(usual) {
+            ForwardedHeader::XForwardedFor => {
+                elements(headers, X_FORWARDED_FOR).map(|hop| address(hop.trim())).collect()
+            }
+            ForwardedHeader::Forwarded => elements(headers, FORWARDED).map(node).collect(),
+        }
     }
 }
 
@@ -50,26 +72,18 @@ pub fn counted(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The addresses that proxies told, from left to right; none for what can't be read.
-///
-/// `X-Forwarded-For` counts where there is one: nearly every proxy writes it, and one that does passes a
-/// `Forwarded` of the client's own making through.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+/// What stands between the commas of a header, wherever it was cut into several.
+fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     // Bytes, each hop by itself: one that is no text must not hide those right of it, which proxies wrote.
-    let elements = |name| {
-        let elements = headers.get_all(name).into_iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-        elements.map(|element| std::str::from_utf8(element).unwrap_or(""))
-    };
-    if headers.contains_key(X_FORWARDED_FOR) {
-        return elements(X_FORWARDED_FOR).map(|hop| address(hop.trim())).collect();
-    }
-    elements(FORWARDED)
-        .map(|element| {
-            let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-            let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-            address(node.trim().trim_matches('"'))
-        })
-        .collect()
+    let elements = headers.get_all(name).into_iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    elements.map(|element| std::str::from_utf8(element).unwrap_or(""))
+}
+
+/// The address that an element of `Forwarded` tells.
+fn node(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    address(node.trim().trim_matches('"'))
 }
 
 /// An address with or without port, brackets and zone.
@@ -89,9 +103,13 @@ mod tests {
     use super::*;
 
     fn client(peer: &str, headers: &[(&'static str, &str)]) -> Option<String> {
+        client_by(None, peer, headers)
+    }
+
+    fn client_by(header: Option<ForwardedHeader>, peer: &str, headers: &[(&'static str, &str)]) -> Option<String> {
         let trusted = ["10.0.0.0/8", "127.0.0.0/8"].map(|network| network.parse().unwrap());
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let client = TrustedProxies::new(trusted.into()).client(peer.parse().ok(), &headers.collect());
+        let client = TrustedProxies::new(trusted.into(), header).client(peer.parse().ok(), &headers.collect());
         client.map(|address| address.to_string())
     }
 
@@ -119,6 +137,16 @@ mod tests {
         assert_eq!(client("127.0.0.1", &[forwarded]).unwrap(), "2001:db8::1");
         assert_eq!(client("127.0.0.1", &[forwarded, ("x-forwarded-for", "3.3.3.3:80")]).unwrap(), "3.3.3.3");
         assert_eq!(client("127.0.0.1", &[("forwarded", "for=_hidden")]).unwrap(), "127.0.0.1");
+    }
+
+    #[test]
+    fn the_header_that_is_said_to_count_counts_alone() {
+        let both = [("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "3.3.3.3")];
+        for (header, one) in [(ForwardedHeader::Forwarded, "1.1.1.1"), (ForwardedHeader::XForwardedFor, "3.3.3.3")] {
+            assert_eq!(client_by(Some(header), "127.0.0.1", &both).unwrap(), one);
+        }
+        assert_eq!(client_by(Some(ForwardedHeader::Forwarded), "127.0.0.1", &both[1..]).unwrap(), "127.0.0.1");
+        assert_eq!(client_by(Some(ForwardedHeader::XForwardedFor), "127.0.0.1", &both[..1]).unwrap(), "127.0.0.1");
     }
 
     #[test]

@@ -65,6 +65,9 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_DRAINED: usize = 1024 * 1024;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a connection without a request outlives the start of the end: far above any proxy's distance.
+const LINGER: Duration = Duration::from_millis(250);
+
 /// How long to wait after the system refused to accept, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -210,11 +213,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 async fn serve(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
     let begun = tokio::select! {
         begun = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => begun,
-        () = shutdown.started() => return,
+        () = lingered(&shutdown) => return,
     };
     if matches!(begun, Ok(Ok(()))) {
         Box::pin(talk(stream, write_timeout, peer, router, shutdown)).await;
     }
+}
+
+/// Returns a while after the end has begun: a request that was on its way then is still answered. A proxy can't know
+/// whether one that is lost on a connection it kept was acted on, and answers 502.
+async fn lingered(shutdown: &Shutdown) {
+    shutdown.started().await;
+    sleep(LINGER).await;
 }
 
 /// Answers requests until the connection ends or a transport takes it over.
@@ -222,7 +232,7 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
     let line = Arc::new(Line::default());
     let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
     let service = service_fn(|request| {
-        let response = answer(router.clone(), request, peer, line.clone());
+        let response = answer(router.clone(), request, peer, line.clone(), shutdown.clone());
         async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
@@ -236,7 +246,7 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
-            () = shutdown.started() => {
+            () = lingered(&shutdown) => {
                 connection.as_mut().graceful_shutdown();
                 poll_fn(|context| line.poll(connection.as_mut(), context)).await
             }
@@ -251,7 +261,13 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
 
 /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy that
 /// keeps connections would else lose the post of somebody else on it.
-async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
+async fn answer(
+    mut router: Router,
+    mut request: Request<Incoming>,
+    peer: Peer,
+    line: Arc<Line>,
+    shutdown: Shutdown,
+) -> Response {
     request.extensions_mut().insert(peer);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // Who waits for a word before sending a body has been given another one.
@@ -265,9 +281,12 @@ async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, 
         state.upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
     }
     let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(rest) = rest
-        && (waits || !is_drained(rest).await)
-    {
+    let is_unfit = match rest {
+        Some(rest) => waits || !is_drained(rest).await,
+        None => false,
+    };
+    let is_last = shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+    if is_unfit || is_last {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

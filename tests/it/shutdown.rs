@@ -51,6 +51,27 @@ fn assert_closed(data_dir: &Path) {
 }
 
 #[tokio::test]
+async fn a_request_on_a_connection_that_was_kept_is_answered_until_the_answer_says_that_it_is_the_last() {
+    let mut server = Server::start(&[]).await;
+    let mut kept = Raw::connect(&server).await;
+    let mut answers = 0;
+    loop {
+        kept.send("HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let head = kept.read_until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        if head.contains("connection: close") {
+            break;
+        }
+        answers += 1;
+        if answers == 1 {
+            server.signal(Signal::TERM);
+        }
+    }
+    assert_eq!(kept.read_to_end().await, "");
+    assert_eq!(server.ended().await, Some(0));
+}
+
+#[tokio::test]
 async fn sigterm_tells_every_client_when_to_come_back() {
     every_client_is_told_when_to_come_back(Signal::TERM).await;
 }

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::{collection::vec, option, prelude::*, sample::select};
-use video_notifier::forwarded::{TrustedProxies, counted};
+use video_notifier::{
+    config::ForwardedHeader,
+    forwarded::{TrustedProxies, counted},
+};
 
 use crate::{config, mutated};
 
@@ -20,8 +23,9 @@ struct Hop {
     element: String,
 }
 
-fn trusted() -> TrustedProxies {
-    TrustedProxies::new(["10.0.0.0/8", "127.0.0.0/8", "fc00::/7", "::1/128"].map(|net| net.parse().unwrap()).into())
+fn trusted(header: Option<ForwardedHeader>) -> TrustedProxies {
+    let networks = ["10.0.0.0/8", "127.0.0.0/8", "fc00::/7", "::1/128"].map(|net| net.parse().unwrap());
+    TrustedProxies::new(networks.into(), header)
 }
 
 /// The rule of the model: these prefixes, and nothing of the code that is tested.
@@ -120,32 +124,45 @@ proptest! {
     #[test]
     fn the_client_is_whom_the_last_trusted_proxy_saw(
         peer in option::of(address()),
-        hops in vec(hop(), 1..7),
+        [hops, others] in [vec(hop(), 1..7), vec(hop(), 1..7)],
         cuts in vec(any::<bool>(), 1..7),
     ) {
-        let expected = model(peer, &hops);
         let plain: Vec<String> = hops.iter().map(|hop| hop.plain.clone()).collect();
-        let elements: Vec<String> = hops.iter().map(|hop| hop.element.clone()).collect();
+        let elements: Vec<String> = others.iter().map(|hop| hop.element.clone()).collect();
         let (plain, elements) = (headers("x-forwarded-for", &plain, &cuts), headers("forwarded", &elements, &cuts));
-        prop_assert_eq!(trusted().client(peer, &plain), expected, "{:?}", plain);
-        prop_assert_eq!(trusted().client(peer, &elements), expected, "{:?}", elements);
-        // Where both are there, one counts.
-        let mut both = elements;
-        both.extend(plain);
-        prop_assert_eq!(trusted().client(peer, &both), expected, "{:?}", both);
+        let mut both = elements.clone();
+        both.extend(plain.clone());
+        let (by_plain, by_element) = (model(peer, &hops), model(peer, &others));
+        let plain_counts = Some(ForwardedHeader::XForwardedFor);
+        let element_counts = Some(ForwardedHeader::Forwarded);
+        for (header, headers, expected) in [
+            (None, &plain, by_plain),
+            (None, &elements, by_element),
+            // Where both are there, one counts.
+            (None, &both, by_plain),
+            (plain_counts, &both, by_plain),
+            (element_counts, &both, by_element),
+            // What counts is not there.
+            (plain_counts, &elements, peer),
+            (element_counts, &plain, peer),
+        ] {
+            prop_assert_eq!(trusted(header).client(peer, headers), expected, "{:?} {:?}", header, headers);
+        }
     }
 
     #[test]
     fn nothing_that_a_client_writes_changes_who_it_is(
-        written in vec(mutated(CORPUS), 0..4),
+        [written, beside] in [vec(mutated(CORPUS), 0..4), vec(mutated(CORPUS), 0..2)],
         client in address().prop_filter("a client is no proxy", |address| !is_trusted(*address)),
         in_one in any::<bool>(),
-        name in select(vec!["x-forwarded-for", "forwarded"]),
+        header in select(vec![ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded]),
     ) {
-        let seen = match (name, client) {
-            ("forwarded", IpAddr::V6(client)) => format!("for=\"[{client}]:443\""),
-            ("forwarded", client) => format!("for={client}"),
-            (_, client) => client.to_string(),
+        let (name, other, seen) = match (header, client) {
+            (ForwardedHeader::Forwarded, IpAddr::V6(client)) => {
+                ("forwarded", "x-forwarded-for", format!("for=\"[{client}]:443\""))
+            }
+            (ForwardedHeader::Forwarded, client) => ("forwarded", "x-forwarded-for", format!("for={client}")),
+            (ForwardedHeader::XForwardedFor, client) => ("x-forwarded-for", "forwarded", client.to_string()),
         };
         let proxy = "127.0.0.1".parse().ok();
         let mut headers = HeaderMap::new();
@@ -160,9 +177,16 @@ proptest! {
         for line in lines {
             headers.append(HeaderName::from_static(name), line);
         }
-        prop_assert_eq!(trusted().client(proxy, &headers), Some(client), "{:?}", headers);
+        prop_assert_eq!(trusted(None).client(proxy, &headers), Some(client), "{:?}", headers);
+        // Nor what it writes in the other header, which the proxy passes through, where it is said which one counts.
+        for line in beside.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()) {
+            headers.append(HeaderName::from_static(other), line);
+        }
+        prop_assert_eq!(trusted(Some(header)).client(proxy, &headers), Some(client), "{:?}", headers);
         // Whom no proxy stands before has no say at all.
-        prop_assert_eq!(trusted().client(Some(client), &headers), Some(client));
+        for header in [None, Some(header)] {
+            prop_assert_eq!(trusted(header).client(Some(client), &headers), Some(client));
+        }
     }
 
     #[test]

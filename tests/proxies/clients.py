@@ -100,6 +100,7 @@ class Returning(threading.Thread):
         super().__init__(daemon=True)
         self.connect = connect
         self.heard = []
+        self.hellos = 0
         self.cuts = 0
         self.last = None
         self.listens = threading.Event()
@@ -113,6 +114,7 @@ class Returning(threading.Thread):
                 continue
             while not self.has_ended() and (message := client.message()):
                 position = message.get("position") or message.get("id") or position
+                self.hellos += message["type"] == "hello"
                 self.listens.set()
                 if message["type"] == "new_trending":
                     self.heard.append(message["id"])

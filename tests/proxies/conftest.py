@@ -3,6 +3,7 @@
 import pytest
 from proxies import ALL, self_signed
 from server import Server, free_port
+from systemd import Systemd
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +27,15 @@ def start(tmp_path, certificate):
             started.append(server.process.kill)
             return server
 
-        def proxy(self, kind, server):
+        def systemd(self):
+            systemd = Systemd(tmp_path)
+            started.append(systemd.stop)
+            return systemd
+
+        def proxy(self, kind, server, **options):
             folder = tmp_path / kind.__name__
             folder.mkdir()
-            proxy = kind(folder, certificate[0], server.ports)
+            proxy = kind(folder, certificate[0], server.ports, **options)
             started.append(proxy.stop)
             return proxy
 

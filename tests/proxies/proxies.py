@@ -12,9 +12,12 @@ from server import PATIENCE, ROOT, free_port
 
 
 class Proxy:
-    """A proxy that runs, before a server at two ports. `address` is what stands after `https://`."""
+    """A proxy that runs, before a server at two ports. `address` is what stands after `https://`.
 
-    def __init__(self, folder, certificate, upstream):
+    `idle` shortens how long it bears silence.
+    """
+
+    def __init__(self, folder, certificate, upstream, idle="75s"):
         self.folder = folder
         self.https, self.http = free_port(), free_port()
         self.address = f"localhost:{self.https}"
@@ -25,6 +28,8 @@ class Proxy:
             text, found = re.subn(pattern, replacement, text, flags=re.MULTILINE)
             # What is not there any more would be tested no longer.
             assert found, f"{self.shipped} has no {pattern}"
+        assert text.count("75s") == self.idle_timeouts
+        text = text.replace("75s", idle)
         self.config.write_text(text)
         self.log = (folder / "proxy.log").open("w+")
         environment = os.environ | self.variables()
@@ -50,6 +55,10 @@ class Proxy:
 
     # Ends it at once, streams or not.
     end = signal.SIGTERM
+    # How many of its settings end what is silent; without one it bears any silence.
+    idle_timeouts = 0
+    # What the server has to be told.
+    settings = {}
     # Whether a reload cuts event streams, too, and not WebSockets alone.
     cuts_events = True
 
@@ -61,6 +70,7 @@ class Proxy:
 
 class Nginx(Proxy):
     shipped = "nginx.conf"
+    idle_timeouts = 2
 
     def replaced(self, certificate, upstream):
         return [
@@ -80,6 +90,16 @@ class Nginx(Proxy):
 
     def reload(self):
         self.process.send_signal(signal.SIGHUP)
+
+
+class ForwardedNginx(Nginx):
+    """As one that writes `Forwarded` alone, and passes on what a client says in the other header."""
+
+    settings = {"forwarded_header": "forwarded"}
+
+    def replaced(self, certificate, upstream):
+        header = (r"X-Forwarded-For \$remote_addr", 'Forwarded "for=$remote_addr"')
+        return [*super().replaced(certificate, upstream), header]
 
 
 class Caddy(Proxy):
@@ -112,6 +132,7 @@ class Caddy(Proxy):
 
 class Haproxy(Proxy):
     shipped = "haproxy.cfg"
+    idle_timeouts = 3
 
     def replaced(self, certificate, upstream):
         return [
@@ -132,11 +153,11 @@ class Haproxy(Proxy):
 ALL = [Nginx, Caddy, Haproxy]
 
 
-def self_signed(folder):
-    """A certificate for localhost; answers what trusts it."""
+def self_signed(folder, name="DNS:localhost"):
+    """A certificate for a name; answers what trusts it."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*request, *name, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
+    subject = ["-subj", "/CN=video-notifier", "-addext", f"subjectAltName={name}"]
+    subprocess.run([*request, *subject, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
     (folder / "both.pem").write_text(certificate.read_text() + key.read_text())
     return ssl.create_default_context(cafile=certificate)

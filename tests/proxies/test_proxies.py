@@ -1,5 +1,7 @@
 """What the server promises has to hold behind each proxy."""
 
+import pathlib
+import re
 import subprocess
 import threading
 import time
@@ -8,7 +10,7 @@ import pytest
 import requests
 from clients import Events, Returning, Socket, curl, skip_heartbeats
 from conftest import each
-from proxies import ALL, Nginx
+from proxies import ALL, ForwardedNginx, Nginx
 from server import PATIENCE, TOKEN
 from websockets.exceptions import InvalidStatus
 
@@ -77,10 +79,10 @@ def test_plain_http_is_sent_to_https(kind, start):
     assert answer.headers["Location"].endswith("/notifier.js")
 
 
-@each
+@pytest.mark.parametrize("kind", [*ALL, ForwardedNginx], ids=lambda kind: kind.__name__)
 def test_the_address_that_counts_is_the_one_that_the_proxy_saw(kind, start, certificate):
     folder, trust = certificate
-    proxy = start.proxy(kind, start.server(max_connections_per_ip="1", heartbeat="10s"))
+    proxy = start.proxy(kind, start.server(max_connections_per_ip="1", heartbeat="10s", **kind.settings))
     first = Socket(proxy, trust, source="127.0.0.2")
     assert first.message()["type"] == "hello"
     # Another address is another client, though the proxy's own is the same.
@@ -98,17 +100,49 @@ def test_the_address_that_counts_is_the_one_that_the_proxy_saw(kind, start, cert
     second.close()
 
 
-def test_the_default_heartbeat_keeps_every_idle_stream_open(start, certificate):
+def streams(proxy, certificate):
+    """One client of each kind."""
     folder, trust = certificate
-    server = start.server(heartbeat="25s")
-    proxies = [start.proxy(kind, server) for kind in ALL]
-    clients = [client for proxy in proxies for client in (Socket(proxy, trust), Events(proxy, folder, "--http2"))]
+    return [Socket(proxy, trust), Events(proxy, folder, "--http1.1"), Events(proxy, folder, "--http2")]
+
+
+@each
+def test_heartbeats_keep_an_idle_stream_open(kind, start, certificate):
+    # As they are, 25 s and 75 s, a twenty-fifth of both.
+    server = start.server(heartbeat="1s")
+    clients = streams(start.proxy(kind, server, idle="3s"), certificate)
     for client in clients:
         assert client.message()["type"] == "hello"
-    # The first comes at any time, the second a whole period after it.
-    for _ in range(2):
+    # Longer than three times what the proxy bears.
+    for _ in range(10):
         for client in clients:
-            assert client.message(patience=25 + PATIENCE)["type"] == "heartbeat"
+            assert client.message()["type"] == "heartbeat"
+    posted = server.post("US", "a1")
+    for client in clients:
+        assert skip_heartbeats(client) == posted
+        client.close()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind.idle_timeouts], ids=lambda kind: kind.__name__)
+def test_what_is_silent_for_longer_than_the_proxy_bears_is_ended(kind, start, certificate):
+    proxy = start.proxy(kind, start.server(heartbeat="10m"), idle="1s")
+    for client in streams(proxy, certificate):
+        assert client.message()["type"] == "hello"
+        assert client.message() is None
+        client.close()
+
+
+@each
+def test_clients_are_spread_over_both_addresses_of_the_server(kind, start, certificate):
+    server = start.server()
+    proxy = start.proxy(kind, server)
+    clients = [Socket(proxy, certificate[1]) for _ in range(10)]
+    for client in clients:
+        assert client.message()["type"] == "hello"
+    for port in server.ports:
+        # In hexadecimal, and 01 for a connection that stands.
+        local = re.compile(rf":{port:04X} \w+:\w+ 01 ")
+        assert len(local.findall(pathlib.Path("/proc/net/tcp").read_text())) >= 4
     posted = server.post("US", "a1")
     for client in clients:
         assert skip_heartbeats(client) == posted

@@ -1,13 +1,16 @@
-"""The units for systemd: what its own tools say of them, and its own way to hand a socket over."""
+"""The units for systemd: what its own tools say of them, and how systemd itself runs them."""
 
-import os
+import concurrent.futures
 import subprocess
+import threading
+import time
 
 import pytest
 import requests
-from server import BINARY, PATIENCE, ROOT, free_port
-
-UNITS = ["video-notifier.service", "video-notifier.socket"]
+from clients import Events, Returning, Socket
+from conftest import each
+from server import BINARY, PATIENCE, ROOT, TOKEN
+from systemd import UNITS
 
 
 @pytest.fixture
@@ -35,17 +38,61 @@ def test_the_service_is_as_confined_as_it_can_be(units):
     assert verdict.returncode == 0, verdict.stdout
 
 
-def test_a_socket_of_systemd_is_served(tmp_path):
-    port = free_port()
-    settings = {"NOTIFIER_DATA_DIR": str(tmp_path / "data"), "NOTIFIER_TOKEN": "a-token"}
-    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=web"]
-    command += [f"--setenv={name}={value}" for name, value in settings.items()]
-    # It becomes the server at the first connect.
-    activator = subprocess.Popen([*command, str(BINARY)], env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
-    try:
-        # Its first line says that it listens.
-        assert b"Listening" in activator.stderr.readline()
-        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE).status_code == 200
-    finally:
-        activator.terminate()
-    assert activator.wait(PATIENCE) == 0
+@each
+def test_a_restart_behind_a_proxy_refuses_nobody_and_costs_nobody_anything(kind, start, certificate):
+    folder, trust = certificate
+    systemd = start.systemd()
+    proxy = start.proxy(kind, systemd)
+    clients = [Returning(lambda since: Socket(proxy, trust, since)) for _ in range(5)]
+    clients += [Returning(lambda since: Events(proxy, folder, "--http2", since=since)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        assert client.listens.wait(PATIENCE)
+    enough = threading.Event()
+
+    def post():
+        """Each once: what is answered with 502 would be missed."""
+        posted = []
+        ask = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "verify": folder / "certificate.pem"}
+        with requests.Session() as session:
+            while not enough.is_set():
+                post = {"region": "US", "videos": [{"id": len(posted), "title": "a title"}]}
+                answer = session.post(f"{proxy.url}/notify", json=post, timeout=PATIENCE, **ask)
+                assert answer.status_code == 200, answer.text
+                posted.append(answer.json()["id"])
+        return posted
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        poster = pool.submit(post)
+        try:
+            for restarts in range(1, 4):
+                systemd.systemctl("restart", UNITS[0])
+                for client in clients:
+                    until(lambda: client.hellos > restarts)
+        finally:
+            enough.set()
+        posted = poster.result()
+    for client in clients:
+        client.last = posted[-1]
+    for client in clients:
+        client.join(PATIENCE)
+        assert client.heard == posted
+
+
+def test_killed_it_is_started_again_with_its_history(start):
+    systemd = start.systemd()
+    url = f"http://127.0.0.1:{systemd.ports[0]}"
+    post = {"region": "US", "videos": [{"id": 1, "title": "a title"}]}
+    answer = requests.post(f"{url}/notify", json=post, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
+    systemd.systemctl("kill", "--signal=KILL", UNITS[0])
+    until(lambda: systemd.systemctl("show", "--property=NRestarts", "--value", UNITS[0]) == "1")
+    kept = requests.get(f"{url}/notifications", timeout=PATIENCE).json()["notifications"]
+    assert [notification["id"] for notification in kept] == [answer.json()["id"]]
+
+
+def until(true):
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
