@@ -1,0 +1,18 @@
+/**
+ * The browser that the cases run in: all of them in one, the one that BROWSER names. What a case takes and a browser
+ * lacks is told here and nowhere else, so that the case is skipped there, and says why.
+ */
+
+import { Chromium } from "./chromium.js";
+import { Firefox } from "./firefox.js";
+import { WebKit } from "./webkit.js";
+
+export const ENGINES = [Chromium, Firefox, WebKit];
+
+export const Engine = ENGINES.find(({ name }) => name === (process.env.BROWSER ?? "Chromium"));
+
+/** The options of a case that takes what not every browser has. @param {...string} abilities */
+export function needs(...abilities) {
+  const missing = abilities.find((each) => each in Engine.lacks);
+  return { skip: missing ? `${Engine.name}: ${Engine.lacks[missing]}` : false };
+}
