@@ -177,23 +177,19 @@ class Tab extends BrowserTab {
     await this.#send("POST", "/actions", { actions: click(x, y) });
   }
 
-  /** What a screen reader is given of each element, in order. @returns {Promise<{ role: string, name: string }[]>} */
+  /** What a screen reader is given of each element that is rendered, in order. */
   async accessibilityTree() {
     const list = `
       const all = (root) => [...root.querySelectorAll("*")].flatMap((each) =>
-        each.shadowRoot ? [each, ...all(each.shadowRoot)] : [each]);
+        each.shadowRoot ? all(each.shadowRoot) : each.checkVisibility() ? each : []);
       return all(document.body);`;
-    const nodes = async () => {
-      const nodes = [];
-      for (const element of await this.#send("POST", "/execute/sync", { script: list, args: [] })) {
-        const [path] = Object.values(element).map((id) => `/element/${id}`);
-        const role = await this.#send("GET", `${path}/computedrole`);
-        nodes.push({ role, name: await this.#send("GET", `${path}/computedlabel`) });
-      }
-      return nodes;
-    };
-    // Asked for the first time, it may have none yet.
-    return eventually(nodes);
+    const nodes = [];
+    for (const element of await this.#send("POST", "/execute/sync", { script: list, args: [] })) {
+      const [path] = Object.values(element).map((id) => `/element/${id}`);
+      const role = await this.#send("GET", `${path}/computedrole`);
+      nodes.push({ role, name: await this.#send("GET", `${path}/computedlabel`) });
+    }
+    return nodes;
   }
 
   /** Its process stands still, as that of a frozen tab does; but nobody tells the page. Answers with how it goes on. */
