@@ -112,7 +112,9 @@ test("a leader with a stream that stands still without a word is found out, at o
   try {
     await server.publish("not heard of yet");
     const from = performance.now();
-    await seen.evaluate("void [dispatchEvent(new Event('focus')), document.dispatchEvent(new Event('visibilitychange'))]");
+    await seen.evaluate(
+      "void [dispatchEvent(new Event('focus')), document.dispatchEvent(new Event('visibilitychange'))]",
+    );
     await seen.until("heard.includes('not heard of yet')");
     assert.ok(performance.now() - from < 2500, `${performance.now() - from} ms`);
   } finally {
