@@ -29,6 +29,8 @@ export class Firefox extends Devtools {
     cache: "a page with an open WebSocket or a lock is not kept for back and forward",
   };
 
+  static throttling = { flags: [], heldMs: 900 };
+
   static async start() {
     const launched = await launch({
       binary: process.env.FIREFOX_BIN ?? "firefox-esr",

@@ -27,6 +27,8 @@ export class WebKit {
     "forced-colors": "WebKitGTK knows of no forced colours",
   };
 
+  static throttling = { flags: [], heldMs: 900 };
+
   static async start() {
     const webkit = new WebKit();
     await webkit.#launch("");
