@@ -62,9 +62,10 @@ test("after a connection that just breaks it comes back, with its position", asy
   site.onSocket = (socket, query) => {
     asked.push(query.get("since"));
     hello(socket, { position: "aaaaaaaa-41" });
-    if (site.sockets.length === 1) socket.terminate();
   };
   await open();
+  await tab.until("VideoNotifier.instance.state === 'open'");
+  site.sockets[0].terminate();
   await sockets(2);
   assert.deepEqual(asked.slice(0, 2), [null, "aaaaaaaa-41"]);
 });

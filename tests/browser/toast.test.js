@@ -29,8 +29,8 @@ afterEach(async () => {
 });
 after(() => engine.close());
 
-async function open(path = "/") {
-  tab = await engine.open(`${site.origin}${path}`);
+async function open(path = "/", { newWindow = true } = {}) {
+  tab = await engine.open(`${site.origin}${path}`, { newWindow });
   await tab.until("notifier.state === 'open'");
 }
 
@@ -107,6 +107,8 @@ test("Tab reaches the toast, Escape closes it, and focus is back where it was", 
   assert.equal(await focused(), "a");
   await tab.press("Tab");
   assert.equal(await focused(), "button");
+  await tab.press("Tab", { shift: true });
+  assert.equal(await focused(), "a");
   await tab.press("Escape");
   await toasts(0);
   assert.equal(await focused(), "field");
@@ -167,19 +169,30 @@ test("a toast goes by itself, but not under the mouse, nor with the focus in it"
 });
 
 test("a toast that stands when its tab is hidden waits until somebody can see it", async () => {
-  await open("/short");
+  await open("/short", { newWindow: "show" in Engine.lacks });
   await show("unseen");
+  const showAgain = await hide();
+  const from = await tab.evaluate("performance.now()");
+  await tab.until(`performance.now() - ${from} > 1600`);
+  assert.deepEqual([await tab.evaluate("document.hidden"), (await tab.toasts()).length], [true, 1]);
+  await showAgain();
+  await toasts(0);
+});
+
+/** Another tab is shown in the same window; where none can be shown again, the page is only told so. */
+async function hide() {
+  if (!("show" in Engine.lacks)) {
+    await engine.open("about:blank", { newWindow: false });
+    await tab.until("document.hidden");
+    return () => tab.show();
+  }
   await tab.call(() => {
     window.isHidden = true;
     Object.defineProperty(document, "hidden", { get: () => window.isHidden });
     document.dispatchEvent(new Event("visibilitychange"));
   });
-  const from = await tab.evaluate("performance.now()");
-  await tab.until(`performance.now() - ${from} > 1600`);
-  assert.equal((await tab.toasts()).length, 1);
-  await tab.evaluate("((isHidden = false), document.dispatchEvent(new Event('visibilitychange')))");
-  await toasts(0);
-});
+  return () => tab.evaluate("((isHidden = false), document.dispatchEvent(new Event('visibilitychange')))");
+}
 
 test("what comes in the same moment is one toast: of one region, or of several", async () => {
   await open();
@@ -300,6 +313,7 @@ test("at 320 pixels and 200 % text nothing is cut off at the sides", async () =>
 async function styleFor(property, media) {
   await engine.prefer(media);
   await open();
+  for (const [feature, value] of Object.entries(media)) await tab.until(`matchMedia("(${feature}: ${value})").matches`);
   await show();
   return tab.call((property) => getComputedStyle(root.querySelector(".vw-toast"))[property], property);
 }
@@ -314,9 +328,8 @@ test("it is darker where dark is", async () => {
   assert.notEqual(await styleFor("backgroundColor", { "prefers-color-scheme": "dark" }), light);
 });
 
-test("in forced colours it still has a border", needs("forced-colors"), async () => {
+test("in forced colours it still has a border", needs("forced colours"), async () => {
   assert.equal(await styleFor("borderTopStyle", { "forced-colors": "active" }), "solid");
-  assert.equal(await tab.evaluate("matchMedia('(forced-colors: active)').matches"), true);
 });
 
 test("it is on the other side of a page that reads from the right, and titles have their own direction", async () => {

@@ -26,6 +26,7 @@ const ROLES = { pushbutton: "button", statusbar: "status" };
 export class Firefox extends Devtools {
   static lacks = {
     freeze: "no command freezes a page and tells it",
+    "dark forced colours": "forced colours are light, whatever else is preferred",
     cache: "a page with an open WebSocket or a lock is not kept for back and forward",
   };
 

@@ -24,7 +24,8 @@ export class WebKit {
     freeze: "no command freezes a page and tells it",
     crash: "WebKitWebDriver ends the session with any page that crashes",
     show: "WebKitWebDriver can't show a tab that another one hides",
-    "forced-colors": "WebKitGTK knows of no forced colours",
+    "forced colours": "WebKitGTK knows of no forced colours",
+    "dark forced colours": "WebKitGTK knows of no forced colours",
   };
 
   static throttling = { flags: [], heldMs: 900 };

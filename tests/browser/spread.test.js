@@ -1,4 +1,4 @@
-// When a thousand pages come back after a loss: the script as it is served, in a real browser, with a clock that stands
+// What a thousand pages want in the same moment: the script as it is served, in a real browser, with a clock that stands
 // still and chance from a seed.
 
 import assert from "node:assert/strict";
@@ -22,11 +22,14 @@ after(async () => {
   await site.close();
 });
 
-/** How long each page waits before each of the attempts after a loss, all of which fail: a list for each attempt. */
-const waits = (attempts, more) =>
+/**
+ * How long each page waits after it has said hello, with what the server says there: before its `refetch`, and before each
+ * of the attempts after a loss, all of which fail; a list of all pages for each.
+ */
+const waits = ({ attempts = 0, ...more }) =>
   tab.call(
     (runs, attempts, hello) => {
-      const lists = Array.from({ length: attempts }, () => []);
+      const lists = { refetch: [], attempts: Array.from({ length: attempts }, () => []) };
       for (let seed = 0; seed < runs; seed++) {
         let socket;
         let timer;
@@ -39,9 +42,11 @@ const waits = (attempts, more) =>
         };
         const now = () => 1_000_000;
         const runtime = { connect, stream: connect, setTimeout, clearTimeout() {}, now, random: seeded(seed) };
-        new VideoNotifier("/ws", { storage: "none", toasts: false, runtime });
+        const notifier = new VideoNotifier("/ws", { storage: "none", toasts: false, runtime });
         socket.onmessage({ data: JSON.stringify(hello) });
-        for (const list of lists) {
+        notifier.refetch(() => {});
+        lists.refetch.push(timer.ms);
+        for (const list of lists.attempts) {
           socket.onclose({ code: 1006 });
           list.push(timer.ms);
           timer.callback();
@@ -62,11 +67,18 @@ function assertEven(values, range) {
   for (const share of tenths) assert.ok(share > 60 && share < 140, `even over ${range} ms: ${tenths}`);
 }
 
-test("the first retries of a thousand pages are spread evenly over the window that the server gave, later ones too", async () => {
-  for (const values of await waits(3, { reconnect_window_ms: 50_000 })) assertEven(values, 50_000);
+test("first retries are spread evenly over the window that the server gave, and later ones too", async () => {
+  const { attempts } = await waits({ attempts: 3, reconnect_window_ms: 50_000 });
+  for (const values of attempts) assertEven(values, 50_000);
 });
 
 test("without a window retries are spread over a second, then over twice as long each time, up to half a minute", async () => {
   const ranges = [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000];
-  for (const [attempt, values] of (await waits(ranges.length, {})).entries()) assertEven(values, ranges[attempt]);
+  const { attempts } = await waits({ attempts: ranges.length });
+  for (const [attempt, values] of attempts.entries()) assertEven(values, ranges[attempt]);
+});
+
+test("refetches are spread evenly over the time that the server gave", async () => {
+  const { refetch } = await waits({ spread_ms: 30_000 });
+  assertEven(refetch, 30_000);
 });
