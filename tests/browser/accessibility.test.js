@@ -52,9 +52,10 @@ async function openToast(path, media) {
 /** A toast stands, and does not move any more: halfway in, its colours are not its own. */
 async function settled() {
   await eventually(async () => (await tab.toasts()).length === 1, { what: "a toast" });
-  await tab.evaluate(
-    `Promise.all(document.querySelector("video-notifier-toasts").shadowRoot.getAnimations().map(({ finished }) => finished)).then(() => null)`,
-  );
+  await tab.call(async () => {
+    const { shadowRoot } = document.querySelector("video-notifier-toasts");
+    for (const { finished } of shadowRoot.getAnimations()) await finished;
+  });
 }
 
 /** What is wrong, what axe can't tell, in lines, and the rules that found something to look at. */

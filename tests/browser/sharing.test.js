@@ -139,7 +139,14 @@ test("who looks at a tab whose leader stands still hears within two seconds", ne
 });
 
 for (const [what, stop, ability] of [
-  ["is frozen", async (tab) => void (await tab.freeze()) ?? (() => tab.resume()), "freeze"],
+  [
+    "is frozen",
+    async (tab) => {
+      await tab.freeze();
+      return () => tab.resume();
+    },
+    "freeze",
+  ],
   ["stands still without a word", (tab) => tab.stall()],
 ]) {
   test(`a tab that ${what} while it waits for its turn keeps nobody else from theirs`, needs(ability), async () => {

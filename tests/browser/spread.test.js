@@ -1,5 +1,5 @@
-// What a thousand pages want in the same moment: the script as it is served, in a real browser, with a clock that stands
-// still and chance from a seed.
+// What a thousand pages want in the same moment: the script as it is served, in a real browser, with a clock that
+// stands still and chance from a seed.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -23,8 +23,8 @@ after(async () => {
 });
 
 /**
- * How long each page waits after it has said hello, with what the server says there: before its `refetch`, and before each
- * of the attempts after a loss, all of which fail; a list of all pages for each.
+ * How long each page waits after the server has said hello: before its `refetch`, and before each of the attempts after
+ * a loss, all of which fail; a list of all pages for each.
  */
 const waits = ({ attempts = 0, ...more }) =>
   tab.call(
@@ -72,7 +72,7 @@ test("first retries are spread evenly over the window that the server gave, and 
   for (const values of attempts) assertEven(values, 50_000);
 });
 
-test("without a window retries are spread over a second, then over twice as long each time, up to half a minute", async () => {
+test("without a window retries are spread over a second, then twice as long each time, up to half a minute", async () => {
   const ranges = [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000];
   const { attempts } = await waits({ attempts: ranges.length });
   for (const [attempt, values] of attempts.entries()) assertEven(values, ranges[attempt]);

@@ -1,5 +1,5 @@
-// Tabs that nobody sees for long: their timers run once a second, in Chromium once a minute, and nothing must be taken for
-// lost by that. Nobody asks them anything in that time: to be asked is to be woken.
+// Tabs that nobody sees for long: their timers run once a second, in Chromium once a minute, and nothing must be taken
+// for lost by that. Nobody asks them anything in that time: to be asked is to be woken.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

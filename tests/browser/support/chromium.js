@@ -21,7 +21,7 @@ const FLAGS = [
 
 export class Chromium extends Devtools {
   static lacks = {};
-  /** What holds back the timers of hidden tabs, which else sets in after five minutes; and for how long at least it does. */
+  /** What holds back timers of hidden tabs, which else begins after five minutes; and for how long it does at least. */
   static throttling = { flags: ["--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/5"], heldMs: 15_000 };
 
   /** @param {...string} flags beside the usual ones */

@@ -1,6 +1,6 @@
 /**
- * The browser that the cases run in: the one that TEST_BROWSER names. What a browser lacks its class tells, so that a case
- * that takes it is skipped there, and says why.
+ * The browser that the cases run in: the one that TEST_BROWSER names. What a browser lacks its class tells, so that a
+ * case that takes it is skipped there, and says why.
  */
 
 import { Chromium } from "./chromium.js";
