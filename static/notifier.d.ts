@@ -80,14 +80,17 @@ export interface NotifierEventMap {
   statechange: CustomEvent<{ state: State }>;
   /** Something may have been missed: fetch anew what the page shows. */
   gap: CustomEvent<{ position: string }>;
+  /** Some tab of this browser has called what was given to `refetch`, when it had got so far; `value` is what it gave. */
+  refetch: CustomEvent<{ key: string; value: unknown; position: string | null }>;
 }
 
-/** The words of one language; `#` stands for the count. All else is from `Intl`. */
-export interface Texts {
-  /** `"# new trending videos"` */
+/**
+ * The words of one language: `"# new trending videos"` in each of its plural forms, where `#` stands for the count. All
+ * else is from `Intl`.
+ */
+export interface Texts extends Partial<Record<Intl.LDMLPluralRule, string>> {
+  /** The form that every language has. */
   other: string;
-  /** The same for the plural form `one`, where the language has it. */
-  one?: string;
   close: string;
 }
 
@@ -116,10 +119,12 @@ export class VideoNotifier extends EventTarget {
   /** Asks for other regions from now on; none means all. */
   setRegions(regions: string[]): void;
   /**
-   * Calls `fn` once, at a random moment of the time over which the server wants such requests to be spread, when the
-   * page is visible.
+   * Calls `fn` once, at a random moment of the time over which the server wants such requests to be spread, in one of
+   * the tabs of this browser that ask for it, when that is visible. What it gives, or promises, is for all tabs: they get
+   * it in an event of this name, so it must be a value that `structuredClone` takes. A page that asks for more than one
+   * thing names each with a `key`.
    */
-  refetch(fn: () => void): void;
+  refetch(fn: () => unknown, key?: string): void;
 
   addEventListener<K extends keyof NotifierEventMap>(
     type: K,

@@ -11,7 +11,7 @@ import { VideoNotifier } from "./browser.js";
  * @returns {VideoNotifier | null}
  */
 export function start({ dataset, src }) {
-  const { manual, url, regions } = dataset;
-  if (manual !== undefined) return null;
+  const { url, regions } = dataset;
+  if ("manual" in dataset) return null;
   return new VideoNotifier(url || new URL("ws", src), { ...dataset, regions: regions?.split(",") });
 }

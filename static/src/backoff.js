@@ -13,14 +13,13 @@ export const BASE_MS = 1000;
 export const CEILING_MS = 30_000;
 
 /**
- * @param {object} attempt
- * @param {number} attempt.failed how many attempts have failed since a connection last stood
- * @param {number | null} attempt.windowMs over how long the server asked for attempts to be spread, where it has
- * @param {number} attempt.atLeastMs how long it must be in any case
- * @param {() => number} attempt.random from 0 to below 1
+ * @param {number} failed how many attempts have failed since a connection last stood
+ * @param {number | null} windowMs over how long the server asked for attempts to be spread, where it has
+ * @param {number} atLeastMs how long it must be in any case
+ * @param {() => number} random from 0 to below 1
  * @returns {number} milliseconds
  */
-export function wait({ failed, windowMs, atLeastMs, random }) {
+export function wait(failed, windowMs, atLeastMs, random) {
   const backoff = Math.min(CEILING_MS, BASE_MS * 2 ** failed);
   const range = failed === 0 ? (windowMs ?? backoff) : Math.max(windowMs ?? 0, backoff);
   return atLeastMs + random() * range;

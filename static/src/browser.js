@@ -44,12 +44,11 @@ function endpoint(url, base) {
   const endpoint = new URL(url, base);
   // Older browsers do not take http for a WebSocket.
   endpoint.protocol = endpoint.protocol.replace(/^http/, "ws");
-  endpoint.hash = "";
   return endpoint;
 }
 
 /** @param {Window} page @param {Options} options */
 function toastsOf({ document, navigator }, { link, lang, toastSeconds }) {
   const languages = [lang, document.documentElement.lang, ...navigator.languages];
-  return toasts(document, { link, languages, lifeMs: toastSeconds && 1000 * toastSeconds });
+  return toasts(document, languages, link, toastSeconds && 1000 * toastSeconds);
 }

@@ -50,7 +50,7 @@ const DEFAULT_MAX_AGE_S = 15 * 60;
 
 /**
  * Events: `notification` (its `detail` is the notification; `preventDefault()` keeps the toast away), `statechange`,
- * and `gap`: something may have been missed, so what the page shows should be fetched anew.
+ * `gap` (something may have been missed, so what the page shows should be fetched anew), and `refetch`: it was.
  */
 export class Client extends EventTarget {
   /** @type {string[]} */
@@ -89,7 +89,7 @@ export class Client extends EventTarget {
     const { page, toasts, runtime } = surroundings;
     const attention = page?.attention ?? (() => 1);
     this.#regions = clean(options.regions ?? []);
-    const maxAge = Number.parseFloat(`${options.maxAge}`);
+    const maxAge = Number.parseFloat(/** @type {any} */ (options.maxAge));
     this.#maxAgeMs = 1000 * (maxAge >= 0 ? maxAge : DEFAULT_MAX_AGE_S);
     this.#toasts = toasts;
     this.#runtime = runtime;
@@ -100,20 +100,30 @@ export class Client extends EventTarget {
     this.#positions = positions(slot(storage, place), this.#regions);
     if (isPosition(options.since)) this.#positions.advance(options.since);
 
-    this.#refetch = refetches({ isVisible: () => attention() > 0, runtime });
-    this.#connection = sharedConnection({
+    this.#connection = sharedConnection(
       url,
-      regions: this.#regions,
-      positions: this.#positions,
-      shares: page !== null && options.storage !== "none",
-      unshown: slot(storage, `unshown:${place}`),
-      attention: () => (toasts ? attention() : 0),
-      onMessage: (message) => this.#receive(message),
-      onShow: (notification) => this.#show(notification),
-      onState: (state) => this.#dispatch("statechange", { state }),
+      this.#regions,
+      this.#positions,
+      page !== null && options.storage !== "none",
+      slot(storage, `unshown:${place}`),
+      () => (toasts ? attention() : 0),
+      (message) => this.#receive(message),
+      (notification) => this.#show(notification),
+      (state) => this.#dispatch("statechange", { state }),
+      (refetch) => {
+        this.#refetch.hear(refetch);
+        this.#dispatch("refetch", refetch);
+      },
       runtime,
-    });
-    const { check, leave, join } = this.#connection;
+    );
+    const { alone, check, leave, join, tell } = this.#connection;
+    this.#refetch = refetches(
+      () => attention() > 0,
+      () => this.position,
+      alone,
+      tell,
+      runtime,
+    );
     this.#unwatch = page?.watch({
       check: () => {
         check();
@@ -166,13 +176,15 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Calls `fn` at a random moment within the time over which the server wants such requests to be spread, once this
-   * page is visible. Asked again before it was called, it is still called once.
+   * Calls `fn` at a random moment within the time over which the server wants such requests to be spread, and in one
+   * only of all tabs that ask for it, when somebody looks at one. Each tab gets a `refetch` event with what it gave.
+   * Asked again before it was called, it is still called once.
    *
-   * @param {() => void} fn
+   * @param {() => unknown} fn what it gives, or promises, must be a value that can go to another tab
+   * @param {string} key where a page asks for more than one thing: what this one is
    */
-  refetch(fn) {
-    if (!this.#closed) this.#refetch.ask(fn, this.#spreadMs);
+  refetch(fn, key = "") {
+    if (!this.#closed) this.#refetch.ask(fn, key, this.#spreadMs);
   }
 
   /** For good. Nothing is left: no timer, no listener, no element. */

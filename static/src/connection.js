@@ -18,16 +18,13 @@
 import { wait } from "./backoff.js";
 import { parse, reaction } from "./protocol.js";
 
-/** How many heartbeats may be missed before a connection counts as lost. */
-const PATIENCE = 2.5;
-
-/** Taken until a server says how often its heartbeats come. */
-const DEFAULT_HEARTBEAT_MS = 25_000;
+/** How many heartbeats a connection may be silent before the server is asked whether it is there. */
+const QUIET = 1.25;
 
 /** How long a connection may take to open and to say hello. */
 const OPENING_MS = 15_000;
 
-/** How long the answer to a question may take, once somebody is looking. */
+/** How long the answer to that may take. */
 const ANSWER_MS = 4_000;
 
 /** How long a stream is enough. */
@@ -37,13 +34,12 @@ const STREAM_MS = 10 * 60_000;
 const STABLE_MS = 5_000;
 
 /**
- * @param {object} parts
- * @param {() => string} parts.url where to connect to, asked for anew each time: the position in it has moved
- * @param {(message: Message) => void} parts.onMessage
- * @param {(state: State) => void} parts.onState
- * @param {Runtime} parts.runtime
+ * @param {() => string} url where to connect to, asked for anew each time: the position in it has moved
+ * @param {(message: Message) => void} onMessage
+ * @param {(state: State) => void} onState
+ * @param {Runtime} runtime
  */
-export function connection({ url, onMessage, onState, runtime }) {
+export function connection(url, onMessage, onState, runtime) {
   /** @type {State} */
   let state = "waiting";
   /** @type {Socket | null} */
@@ -57,7 +53,9 @@ export function connection({ url, onMessage, onState, runtime }) {
   let heardAt = 0;
   /** When this socket said hello; null until then. @type {number | null} */
   let openedAt = null;
-  let heartbeatMs = DEFAULT_HEARTBEAT_MS;
+  let heartbeatMs = 0;
+  /** Whether it counts as lost when `due` comes. */
+  let isAsked = true;
   /** @type {number | null} */
   let windowMs = null;
   /** What a `reconnect` on this socket asked for. @type {number | null} */
@@ -105,9 +103,8 @@ export function connection({ url, onMessage, onState, runtime }) {
         if (now >= notBefore) connect();
       } else if (isOverdue(now)) {
         reconnect();
-      } else if (state === "open" && socket?.send && now - heardAt > 1000 && due > now + ANSWER_MS) {
-        socket.send('{"type":"ping"}');
-        expect(now + ANSWER_MS);
+      } else if (!isAsked && socket?.send && now - heardAt > 1000) {
+        question();
       }
     },
 
@@ -130,6 +127,7 @@ export function connection({ url, onMessage, onState, runtime }) {
     openedAt = null;
     afterMs = null;
     heardAt = now;
+    isAsked = true;
     if (now >= streamUntil) blocked = Math.min(blocked, 0);
     isStream = blocked % 2 === 1;
     try {
@@ -157,14 +155,15 @@ export function connection({ url, onMessage, onState, runtime }) {
     afterMs = message?.afterMs ?? afterMs;
     const isHello = message?.type === "hello";
     if (isHello) {
-      heartbeatMs = message.heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
+      heartbeatMs = message.heartbeatMs;
       openedAt = now;
       if (!isStream) blocked = -1;
-      expect(now + PATIENCE * heartbeatMs);
+      expect(now + QUIET * heartbeatMs);
     } else if (openedAt !== null) {
       // The timer finds out by itself that it fires too early: messages are many, and timers cost something.
-      due = now + PATIENCE * heartbeatMs;
+      due = now + QUIET * heartbeatMs;
     }
+    isAsked = openedAt === null;
     const current = socket;
     if (isHello) enter("open");
     // A listener may have closed or replaced the connection.
@@ -177,7 +176,7 @@ export function connection({ url, onMessage, onState, runtime }) {
   }
 
   /** @param {number} code @param {string} [reason] */
-  function lost(code, reason = "") {
+  function lost(code, reason) {
     const now = runtime.now();
     const stood = openedAt !== null && now - openedAt >= STABLE_MS;
     drop();
@@ -192,7 +191,7 @@ export function connection({ url, onMessage, onState, runtime }) {
     if (turns) streamUntil = now + STREAM_MS;
     // A page that needs a stream from the start has it at once.
     cameAtOnce = (atOnce || (turns && failed === 0)) && (stood || !cameAtOnce);
-    const jittered = now + wait({ failed: failed++, windowMs, atLeastMs, random: runtime.random });
+    const jittered = now + wait(failed++, windowMs, atLeastMs, runtime.random);
     notBefore = now + Math.max(afterMs ?? 0, atLeastMs);
     attemptAt(cameAtOnce ? now : afterMs === null ? jittered : notBefore);
     enter("waiting");
@@ -208,9 +207,17 @@ export function connection({ url, onMessage, onState, runtime }) {
   function expect(deadline) {
     due = deadline;
     setTimer(() => {
-      if (isOverdue(runtime.now())) lost(1006);
-      else expect(due);
+      if (!isOverdue(runtime.now())) expect(due);
+      else if (isAsked) lost(1006);
+      else question();
     });
+  }
+
+  /** Whether the server is there. Over a stream it can't be asked; what is late may still come. */
+  function question() {
+    isAsked = true;
+    socket?.send?.('{"type":"ping"}');
+    expect(runtime.now() + ANSWER_MS);
   }
 
   /** @param {() => void} act when it is due */

@@ -5,19 +5,21 @@
  *
  * A page that goes to where it runs no more must end its part: it would be given the lock, and could not know.
  *
- * @param {object} parts
- * @param {LockManager} parts.locks
- * @param {string} parts.name
- * @param {string} parts.id of this tab
- * @param {() => void} parts.onPresent others can see by now that this tab is there
- * @param {() => void} parts.onElected also where the page may have no locks: then each tab leads itself
- * @param {() => void} parts.onDeposed another tab has taken the lock
+ * @param {LockManager} locks
+ * @param {string} name
+ * @param {string} id of this tab
+ * @param {() => void} onPresent others can see by now that this tab is there
+ * @param {() => void} onElected also where the page may have no locks: then each tab leads itself
+ * @param {() => void} onDeposed another tab has taken the lock
  */
-export function election({ locks, name, id, onPresent, onElected, onDeposed }) {
+export function election(locks, name, id, onPresent, onElected, onDeposed) {
   const end = new AbortController();
   const { signal } = end;
   /** What the lock was given for last. A tab may seize it just as its turn comes, and depose itself. */
   let term = {};
+
+  /** The end of this tab's part. */
+  const over = new Promise((resolve) => signal.addEventListener("abort", resolve));
 
   hold(name + id, { signal }, onPresent).catch(() => {});
   stand();
@@ -32,6 +34,14 @@ export function election({ locks, name, id, onPresent, onElected, onDeposed }) {
     watch(other, onGone) {
       // Shared: one that never wakes to give it back keeps nobody else from it.
       locks.request(name + other, { mode: "shared", signal }, onGone).catch(() => {});
+    },
+
+    /** Runs it while no other tab runs one of that name. @param {string} what @param {() => Promise<void>} run */
+    alone(what, run) {
+      hold(`${name} ${what}`, { signal }, run).catch((error) => {
+        // Its own failure is for whoever looks after this page.
+        if (!signal.aborted) throw error;
+      });
     },
 
     end: () => end.abort(),
@@ -57,15 +67,11 @@ export function election({ locks, name, id, onPresent, onElected, onDeposed }) {
   }
 
   /**
-   * From when it is given until the end.
+   * From when it is given until what it was given for is done, or else until the end.
    *
-   * @param {string} lock @param {LockOptions} options @param {() => void} onGiven
+   * @param {string} lock @param {LockOptions} options @param {() => void | Promise<void>} onGiven
    */
   function hold(lock, options, onGiven) {
-    return locks.request(lock, options, () => {
-      if (signal.aborted) return;
-      onGiven();
-      return new Promise((resolve) => signal.addEventListener("abort", resolve));
-    });
+    return locks.request(lock, options, () => signal.aborted || Promise.race([over, onGiven() ?? over]));
   }
 }

@@ -9,9 +9,7 @@
  * @returns {import("./runtime.js").Socket}
  */
 export function eventStream(url) {
-  const address = new URL(url);
-  address.protocol = address.protocol.replace("ws", "http");
-  address.pathname = address.pathname.replace(/[^/]*$/, "events");
+  const address = url.replace("ws", "http").replace(/[^/?]*(\?.*)?$/, "events$1");
   const stream = /** @type {any} */ (new EventSource(address));
   stream.onerror = () => stream.onclose?.({ code: 1006 });
   return stream;

@@ -4,23 +4,21 @@
  */
 
 /** What the server takes too: http(s), or a path, but not `//host` or `/\host`, which are other sites. */
-const SHAPE = /^(https?:\/\/|\/(?![/\\]))/i;
+const SHAPE = /^(https?:\/)?\/(?![/\\])/i;
 
 /** Browsers skip some of these when they read a URL: `/<tab>/host` would pass as a path. */
 const CONTROLS = /[\\\p{Cc}]/u;
 
-const REGION = /^[\w-]{1,32}$/;
+const REGION = /^[\w-]+$/;
 
 /**
- * @param {unknown} text
+ * @param {any} text
  * @param {string} base the page's own address
  * @returns {string | null} an absolute URL; null where it is not allowed
  */
 export function link(text, base) {
-  if (typeof text !== "string" || !SHAPE.test(text) || CONTROLS.test(text)) return null;
   try {
-    const url = new URL(text, new URL(base).origin);
-    return /^https?:$/.test(url.protocol) ? url.href : null;
+    return SHAPE.test(text) && !CONTROLS.test(text) ? new URL(text, new URL(base).origin).href : null;
   } catch {
     return null;
   }
@@ -34,7 +32,7 @@ export function link(text, base) {
  */
 export function image(text, base) {
   const url = link(text, base);
-  return url && (url.startsWith("https:") || base.startsWith("http:")) ? url : null;
+  return base.startsWith("http:") || url?.startsWith("https:") ? url : null;
 }
 
 /**

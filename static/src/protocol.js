@@ -22,9 +22,9 @@
  * @property {"hello" | "heartbeat" | "new_trending" | "reconnect"} type
  * @property {string} position how far the subscription has got with this; null in `reconnect`
  * @property {Notification | null} notification
- * @property {boolean | null} recovered
+ * @property {boolean} recovered false where something may have been missed
  * @property {number} clockMs how far the server's clock is ahead of this one; NaN where it did not say
- * @property {number | null} heartbeatMs
+ * @property {number} heartbeatMs
  * @property {number | null} spreadMs over how long pages should spread their own requests to the site
  * @property {number | null} windowMs likewise their attempts to connect again
  * @property {number | null} afterMs when to come back, of a `reconnect`
@@ -37,21 +37,23 @@ const MAX_LENGTH = 64 * 1024;
 
 const MAX_VIDEOS = 5;
 
+/** Taken where a server does not say how often its heartbeats come. */
+const DEFAULT_HEARTBEAT_MS = 25_000;
+
 /** The longest of all times that a server names: it never asks for more, so more is not from it. */
 const MAX_MS = 10 * 60_000;
 
 /**
- * @param {unknown} data what a socket delivered
+ * @param {any} data what a socket delivered
  * @param {number} at when it did
  * @returns {Message | null}
  */
 export function parse(data, at) {
-  if (typeof data !== "string" || data.length > MAX_LENGTH) return null;
   let fields;
   try {
-    fields = JSON.parse(data);
+    if (data.length <= MAX_LENGTH) fields = JSON.parse(data);
   } catch {
-    return null;
+    // What can't be read has no type.
   }
   const { type, recovered, now, heartbeat_ms, spread_ms, reconnect_window_ms, after_ms } = fields ?? {};
   const publication = type === "new_trending" ? notification(fields) : null;
@@ -63,9 +65,9 @@ export function parse(data, at) {
     type,
     position: /** @type {string} */ (position),
     notification: publication,
-    recovered: typeof recovered === "boolean" ? recovered : null,
+    recovered: recovered !== false,
     clockMs: Date.parse(`${now}`) - at,
-    heartbeatMs: milliseconds(heartbeat_ms) || null,
+    heartbeatMs: milliseconds(heartbeat_ms) || DEFAULT_HEARTBEAT_MS,
     spreadMs: milliseconds(spread_ms),
     windowMs: milliseconds(reconnect_window_ms),
     afterMs: type === "reconnect" ? (milliseconds(after_ms) ?? 0) : null,
@@ -99,16 +101,16 @@ export function notification(fields) {
   const list = (Array.isArray(videos) ? videos : []).slice(0, MAX_VIDEOS).filter(isVideo);
   return {
     id,
-    region: typeof region === "string" && region !== "" ? region : "unknown",
-    count: Number.isSafeInteger(count) && count >= list.length ? count : list.length,
+    region: region && typeof region === "string" ? region : "unknown",
+    count: Math.max(list.length, Number.isSafeInteger(count) ? count : 0),
     videos: list.map((video) => ({ ...video, id: String(video.id) })),
-    timestamp: typeof timestamp === "string" ? timestamp : "",
+    timestamp: `${timestamp ?? ""}`,
   };
 }
 
 /** @param {any} video */
 function isVideo(video) {
-  return typeof video === "object" && video !== null && typeof video.title === "string";
+  return typeof video?.title === "string";
 }
 
 /** @param {unknown} value @returns {number | null} */

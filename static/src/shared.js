@@ -13,6 +13,7 @@
  * @typedef {import("./protocol.js").Message} Message
  * @typedef {import("./protocol.js").Notification} Notification
  * @typedef {import("./connection.js").State} State
+ * @typedef {import("./refetch.js").Refetch} Refetch
  *
  * Each publication is shown in one tab, and the leader says in which: the one that is looked at. What comes while none is
  * waits in the storage, for the first.
@@ -30,8 +31,9 @@
  * @property {string[]} regions what the messages are of
  * @property {Message[]} messages
  * @property {string} [to] for this tab only
- * @property {Notification} [show] to be shown now
- * @property {string} [shownBy] by this tab
+ * @property {Notification} [show] to be shown now, by this tab
+ *
+ * What else tabs tell each other is theirs: `refetch.js` has what it says.
  */
 
 import { connection } from "./connection.js";
@@ -60,19 +62,19 @@ const SPREAD_MS = 700;
 const LATE_MS = 2000;
 
 /**
- * @param {object} parts
- * @param {URL} parts.url
- * @param {string[]} parts.regions none means all
- * @param {ReturnType<typeof import("./position.js").positions>} parts.positions
- * @param {boolean} parts.shares
- * @param {import("./position.js").Slot} parts.unshown where that waits which no tab has shown yet
- * @param {() => number} parts.attention
- * @param {(message: Message) => void} parts.onMessage also of regions that only other tabs ask for
- * @param {(notification: Notification) => void} parts.onShow
- * @param {(state: State) => void} parts.onState
- * @param {import("./runtime.js").Runtime} parts.runtime
+ * @param {URL} url
+ * @param {string[]} regions none means all
+ * @param {ReturnType<typeof import("./position.js").positions>} positions
+ * @param {boolean} shares
+ * @param {import("./position.js").Slot} unshown where that waits which no tab has shown yet
+ * @param {() => number} attention
+ * @param {(message: Message) => void} onMessage also of regions that only other tabs ask for
+ * @param {(notification: Notification) => void} onShow
+ * @param {(state: State) => void} onState
+ * @param {(refetch: Refetch) => void} onTold what another tab tells
+ * @param {import("./runtime.js").Runtime} runtime
  */
-export function sharedConnection({
+export function sharedConnection(
   url,
   regions,
   positions,
@@ -82,10 +84,11 @@ export function sharedConnection({
   onMessage,
   onShow,
   onState,
+  onTold,
   runtime,
-}) {
+) {
   const name = PROTOCOL + url;
-  const server = connection({ url: address, onMessage: pass, onState: changed, runtime });
+  const server = connection(address, pass, changed, runtime);
 
   /** @type {State} */
   let state = "waiting";
@@ -149,6 +152,18 @@ export function sharedConnection({
       else tabs?.seize();
     },
 
+    /** Runs it while no other tab runs one of that name. @param {string} name @param {() => Promise<void>} run */
+    alone(name, run) {
+      if (tabs) tabs.alone(name, run);
+      else run();
+    },
+
+    /** @param {Refetch} refetch for all tabs */
+    tell(refetch) {
+      onTold(refetch);
+      channel?.postMessage(refetch);
+    },
+
     /** Something has happened that makes it worth a look, or the reader looks elsewhere. */
     check() {
       if (leads) {
@@ -182,12 +197,19 @@ export function sharedConnection({
     if (!shares) return lead();
     try {
       channel = runtime.channel(name);
-      channel.onmessage = ({ data }) => ("messages" in data ? follow(data) : admit(data));
-      tabs = election({ locks: runtime.locks(), name, id, onPresent: ask, onElected: lead, onDeposed: yieldLead });
+      channel.onmessage = ({ data }) => hear(data);
+      tabs = election(runtime.locks(), name, id, ask, lead, yieldLead);
       enter("connecting");
     } catch {
       lead();
     }
+  }
+
+  /** @param {any} data */
+  function hear(data) {
+    if ("messages" in data) follow(data);
+    else if ("key" in data) onTold(data);
+    else admit(data);
   }
 
   /** @param {"waiting" | "closed"} next */
@@ -260,20 +282,17 @@ export function sharedConnection({
     const isFirst = notification && positions.isFirst(notification);
     post([message]);
     onMessage(message);
-    show(isFirst ? [notification] : []);
+    show(isFirst ? notification : []);
   }
 
-  /** What waits is shown where anybody looks. @param {Notification[]} [more] */
+  /** What waits is shown where anybody looks. @param {Notification | never[]} [more] */
   function show(more = []) {
-    const waiting = [unshown.get(), more]
-      .flat()
-      .map(readNotification)
-      .filter((each) => each !== null);
+    const waiting = /** @type {Notification[]} */ ([unshown.get(), more].flat().map(readNotification).filter(Boolean));
     if (waiting.length) unshown.set(waiting.filter((each) => !roster.viewer(each.region)).slice(-MAX_UNSHOWN));
     for (const notification of waiting) {
-      const shownBy = roster.viewer(notification.region);
-      if (shownBy) post([], { show: notification, shownBy });
-      if (shownBy === id) onShow(notification);
+      const to = roster.viewer(notification.region);
+      if (to === id) onShow(notification);
+      else if (to) post([], { show: notification, to });
     }
   }
 
@@ -316,13 +335,13 @@ export function sharedConnection({
     // lead, and ask the server itself.
     if (order > 0) return;
     const isKnown = order <= 0;
-    const recovered = since === null ? null : isKnown;
+    const recovered = since === null || isKnown;
     const position = isKnown ? since : head;
     const first = /** @type {Message} */ ({ ...hello, position, recovered });
     post([first, ...kept.filter((message) => compare(since, message.position) < 0)], { to });
   }
 
-  /** @param {Message[]} messages @param {Pick<Post, "to" | "show" | "shownBy">} [more] */
+  /** @param {Message[]} messages @param {Pick<Post, "to" | "show">} [more] */
   function post(messages, more) {
     const { state, due } = server;
     if (leads) channel?.postMessage({ from: id, state, due, regions: subscribed, messages, ...more });
@@ -340,7 +359,7 @@ export function sharedConnection({
   }
 
   /** From the leader. @param {Post} post */
-  function follow({ from, state: its, due, regions: theirs, messages, to, show, shownBy }) {
+  function follow({ from, state: its, due, regions: theirs, messages, to, show }) {
     if (leads) return;
     const now = runtime.now();
     const isOther = from !== leader;
@@ -352,23 +371,22 @@ export function sharedConnection({
       timer = runtime.setTimeout(ask, due - now + LATE_MS);
     }
     for (const message of !to || to === id ? messages : []) {
-      if (message.type === "hello") isInStep = covers(theirs, regions) && isInTime(message);
+      if (message.type === "hello") {
+        const { position, recovered } = message;
+        const since = positions.since(regions);
+        const isInTime = since === null || !recovered || compare(position, since) <= 0;
+        isInStep = covers(theirs, regions) && isInTime;
+      }
       if (!isInStep || !tabs) break;
       subscribed = theirs;
       positions.ask(theirs);
       onMessage(message);
     }
-    if (show && shownBy === id) onShow(show);
+    if (show && to === id) onShow(show);
     if (!tabs) return;
     // A leader must know of this tab, and of where it is.
     if (isOther ? to !== id : !isInStep && now - askedAt > 1000) ask();
     enter(its === "open" && !isInStep ? "connecting" : its);
-  }
-
-  /** @param {Message} hello */
-  function isInTime({ position, recovered }) {
-    const since = positions.since(regions);
-    return since === null || recovered === false || compare(position, since) <= 0;
   }
 
   /** The leader is to know of this tab, and to show life. */

@@ -29,12 +29,12 @@ export const style = `
   margin: -32px;
   overflow: auto;
 }
-[hidden] { display: none }
+.stack:empty { display: none }
 .vw-toast {
   pointer-events: auto;
   display: grid;
   grid: auto / 1fr auto;
-  gap: 8px;
+  gap: 10px;
   padding: 14px;
   color: var(--vn-color, CanvasText);
   background: var(--vn-background, Canvas);
@@ -46,7 +46,7 @@ export const style = `
 .content, .list { display: grid; gap: 10px; min-width: 0; overflow-wrap: anywhere; list-style: none }
 .headline { font: inherit; font-weight: 650 }
 .item { display: flex; gap: 10px; align-items: center }
-.thumb { flex: none; width: 64px; height: 36px; object-fit: cover; border-radius: 6px }
+.thumb { flex: none; width: 64px; height: 36px; object-fit: cover; border-radius: 8px }
 .title { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden }
 .more, .time { opacity: .8 }
 .close {

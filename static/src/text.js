@@ -2,9 +2,11 @@
  * What toasts say, in the reader's language: a catalogue has the few words, and Intl all the rest: plural forms, numbers,
  * times, and the names of regions.
  *
- * @typedef {object} Texts one language; `#` stands for the count
- * @property {string} other how many there are
- * @property {string} [one] the same, where the language has another form for one
+ * @typedef {Partial<Record<Intl.LDMLPluralRule, string>> & Words} Texts one language: how many there are, by plural form,
+ *   where `#` stands for the count
+ *
+ * @typedef {object} Words
+ * @property {string} other the form that each language has
  * @property {string} close
  */
 
@@ -26,7 +28,7 @@ const MAX_NAMED = 3;
 /** @param {readonly (string | undefined)[]} wanted languages, the best first */
 export function text(wanted) {
   const lang = wanted.find((each) => languageOf(each) in catalogues) ?? "en";
-  const { other, one, close } = /** @type {Texts} */ (catalogues[languageOf(lang)]);
+  const words = /** @type {Texts} */ (catalogues[languageOf(lang)]);
   const plural = new Intl.PluralRules(lang);
   const number = new Intl.NumberFormat(lang);
   const names = new Intl.DisplayNames(lang, { type: "region" });
@@ -35,8 +37,8 @@ export function text(wanted) {
   return {
     /** For the `lang` attribute. */
     lang,
-    label: other.replace(/ ?#\S* ?/, ""),
-    close,
+    label: words.other.replace(/ ?#\S* ?/, ""),
+    close: words.close,
     headline,
     more,
 
@@ -50,7 +52,7 @@ export function text(wanted) {
 
   /** @param {number} count @param {string[]} codes */
   function headline(count, codes) {
-    const videos = ((plural.select(count) === "one" && one) || other).replace("#", () => number.format(count));
+    const videos = (words[plural.select(count)] ?? words.other).replace("#", () => number.format(count));
     const known = codes.filter((code) => code !== "unknown");
     if (known.length === 0) return videos;
     const named = known.splice(0, MAX_NAMED).map(nameOf).join(", ");

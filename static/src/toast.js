@@ -39,20 +39,19 @@ export const LIFE_MS = 10_000;
 
 /**
  * @param {Document} document
- * @param {object} options
- * @param {string} [options.link]
- * @param {readonly (string | undefined)[]} options.languages the best first
- * @param {number} [options.lifeMs]
+ * @param {readonly (string | undefined)[]} languages the best first
+ * @param {string} [template] of links
+ * @param {number} [lifeMs]
  * @returns {import("./client.js").Toasts}
  */
-export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }) {
+export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   const text = textIn(languages);
   const base = document.location.href;
   /** Oldest first. @type {Toast[]} */
   let standing = [];
   /** Each keeps all toasts from going. @type {Set<string>} */
   const holds = new Set();
-  /** Where focus was before it came into a toast. @type {Partial<HTMLElement> | null} */
+  /** Where focus was before it came into a toast. @type {HTMLElement | null} */
   let cameFrom = null;
   /** Takes away every listener outside the element. */
   const end = new AbortController();
@@ -64,7 +63,6 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
   root.adoptedStyleSheets = [sheet];
   const live = make("div", "live", { role: "status" });
   const stack = make("section", "stack", { "aria-label": text.label });
-  stack.hidden = true;
   const frame = make("div", "frame", { lang: text.lang });
   frame.append(live, stack);
   root.append(frame);
@@ -105,7 +103,6 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
       element.append(content, close);
       const toast = { element, content, notifications: [notification], startedAt: now, age, timer: null };
       close.onclick = () => dismiss(toast);
-      stack.hidden = false;
       stack.append(element);
       standing.push(toast);
       fill(toast);
@@ -148,9 +145,9 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
           const of = notifications.filter(({ region }) => region === name);
           return line(null, text.headline(count(of), [name]), pageOf(name));
         })
-      : notifications.flatMap(({ videos }) =>
-          videos.map(({ title, url, thumb }) => line(image(thumb, base), title, link(url, base))),
-        );
+      : notifications
+          .flatMap(({ videos }) => videos)
+          .map(({ title, url, thumb }) => line(image(thumb, base), title, link(url, base)));
     const shown = lines.slice(0, MAX_ITEMS);
     const title = make("h2", "headline", { dir: "auto" });
     title.append(anchor(several ? null : pageOf(/** @type {string} */ (regions[0])), headline));
@@ -199,11 +196,10 @@ export function toasts(document, { link: template, languages, lifeMs = LIFE_MS }
     toast.element.remove();
     // An element that is taken away gets no event of leaving it.
     if (hadFocus) {
+      cameFrom?.focus({ preventScroll: true });
       hold("focus", false);
-      cameFrom?.focus?.({ preventScroll: true });
     }
     if (standing.length > 0) return;
-    stack.hidden = true;
     live.textContent = "";
     hold("hover", false);
   }

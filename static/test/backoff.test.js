@@ -6,7 +6,8 @@ import { seeded } from "./support.js";
 const RUNS = 1000;
 
 /** The waits of many clients, one seed each. */
-const waits = (attempt) => Array.from({ length: RUNS }, (_, seed) => wait({ ...attempt, random: seeded(seed) }));
+const waits = ({ failed, windowMs, atLeastMs }) =>
+  Array.from({ length: RUNS }, (_, seed) => wait(failed, windowMs, atLeastMs, seeded(seed)));
 
 /** Each tenth of the range has its share: 100 of 1,000, and by chance hardly ever less than 60 or more than 140. */
 function assertEven(values, from, range) {

@@ -309,15 +309,22 @@ test("a refusal for good stops it, and says why; reconnect tries again", () => {
   }
 });
 
-test("silence for two and a half heartbeats is a lost connection; anything heard is not", () => {
+test("silence for one and a quarter heartbeats makes it ask, and is a lost connection where no answer comes", () => {
   const { world } = start();
-  world.socket.says(hello());
+  world.socket.says(hello({ heartbeat_ms: 20_000 }));
   world.pass(24_000);
   world.socket.says("what is this?");
   world.pass(24_999);
-  assert.equal(world.socket.isClosed, false);
+  assert.deepEqual(world.socket.sent, []);
   world.pass(1);
-  assert.equal(world.sockets[0].isClosed, true);
+  assert.deepEqual(world.socket.sent, [{ type: "ping" }]);
+  world.pass(3999);
+  world.socket.says({ type: "pong" });
+  world.pass(25_000);
+  assert.deepEqual([world.socket.sent.length, world.socket.isClosed], [2, false]);
+  // And so within one and a half heartbeats of the last life.
+  world.pass(4000);
+  assert.deepEqual([world.sockets.length, world.sockets[0].isClosed], [1, true]);
 });
 
 test("one that opens and never says hello is given up", () => {
@@ -444,10 +451,10 @@ test("a stream is not asked, and lost by its silence", () => {
   const { world, page } = start();
   world.socket.ends(1006);
   world.pass(0);
-  world.socket.says(hello());
+  world.socket.says(hello({ heartbeat_ms: 20_000 }));
   world.pass(20_000);
   page.events.check();
-  world.pass(4999);
+  world.pass(8999);
   assert.equal(world.sockets[1].isClosed, false);
   world.pass(1);
   assert.equal(world.sockets[1].isClosed, true);
@@ -501,7 +508,7 @@ test("other regions are asked for by a new connection, the same ones are not", (
   assert.equal(since(world.socket), "aaaaaaaa-9");
 });
 
-test("refetch is spread over the server's time, is called once, and waits for somebody to look", () => {
+test("refetch is spread over the server's time, is called once, and waits for somebody to look", async () => {
   const delays = [];
   for (let seed = 0; seed < 1000; seed++) {
     const world = new World();
@@ -509,10 +516,9 @@ test("refetch is spread over the server's time, is called once, and waits for so
     const { client, page } = start({ world });
     world.socket.says(hello());
     let calls = 0;
-    const fetchAnew = () => calls++;
     const others = world.timers.size;
-    client.refetch(fetchAnew);
-    client.refetch(fetchAnew);
+    client.refetch(() => assert.fail("the later one is asked for"));
+    client.refetch(() => calls++);
     assert.equal(world.timers.size, others + 1);
     const timer = [...world.timers.values()].at(-1);
     delays.push(timer.at - world.time);
@@ -522,6 +528,8 @@ test("refetch is spread over the server's time, is called once, and waits for so
     page.visible = true;
     page.events.check();
     page.events.check();
+    world.pass(100);
+    await null;
     assert.equal(calls, 1);
   }
   assert.ok(delays.every((delay) => delay >= 0 && delay < 30_000));

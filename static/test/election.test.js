@@ -8,8 +8,8 @@ test("a lock that comes after the news that it was taken away makes no leader", 
     request: (name, _, callback) => new Promise((_, reject) => requests.push({ name, callback, reject })),
   };
   let elections = 0;
-  const tab = { onPresent() {}, onElected: () => elections++, onDeposed() {} };
-  election({ locks, name: "lock", id: "tab", ...tab });
+  const ignore = () => {};
+  election(locks, "lock", "tab", ignore, () => elections++, ignore);
   const standing = () => requests.filter(({ name }) => name === "lock");
   standing()[0].reject(new DOMException("stolen", "AbortError"));
   await new Promise(setImmediate);

@@ -8,7 +8,7 @@ test("the built module can be imported and used in plain Node", async () => {
   const { VideoNotifier } = await import("../notifier.esm.js");
   assert.equal(VideoNotifier.instance, null);
   const world = new World();
-  const notifier = new VideoNotifier("https://notify.test/ws?tenant=1#x", {
+  const notifier = new VideoNotifier("https://notify.test/ws?tenant=1", {
     regions: ["US"],
     runtime: world.runtime(),
   });

@@ -9,9 +9,9 @@ const text = (message) => parse(JSON.stringify(message), 999_999_999_000);
 const none = {
   position: null,
   notification: null,
-  recovered: null,
+  recovered: true,
   clockMs: Number.NaN,
-  heartbeatMs: null,
+  heartbeatMs: 25_000,
   spreadMs: null,
   windowMs: null,
   afterMs: null,
@@ -82,20 +82,7 @@ test("a duration that no server means is cut to one that a timer can keep", () =
 test("what can't be read is nothing", () => {
   const garbage = ["", "{", "null", "3", '"hello"', "[]", "{}", "\u0000", '{"type":"hello"}', '{"type":"toString"}'];
   for (const data of [...garbage, undefined, new ArrayBuffer(8), {}]) assert.equal(parse(data), null, String(data));
-  for (const id of [
-    undefined,
-    null,
-    7,
-    "",
-    "7",
-    "a-",
-    "-7",
-    "a-07",
-    "a-7 ",
-    "A-7",
-    "a-7-7",
-    "a-99999999999999999999",
-  ]) {
+  for (const id of [undefined, null, 7, "", "7", "a-", "-7", "a-7 ", "A-7", "a-7-7", "a-99999999999999999999"]) {
     assert.equal(text(published(1, { id })), null, `${id}`);
     assert.equal(text(hello({ position: id })), null, `${id}`);
     assert.equal(text({ type: "heartbeat", position: id }), null, `${id}`);
@@ -112,7 +99,7 @@ test("what is far longer than any message is not even read", () => {
 test("times that make no sense are not taken", () => {
   for (const after_ms of [-1, "5", null, undefined]) assert.equal(text({ type: "reconnect", after_ms }).afterMs, 0);
   assert.equal(text({ type: "reconnect", after_ms: 1500 }).afterMs, 1500);
-  assert.equal(text(hello({ heartbeat_ms: 0 })).heartbeatMs, null);
+  assert.equal(text(hello({ heartbeat_ms: 0 })).heartbeatMs, 25_000);
 });
 
 test("a close code says whether to come back, and when", () => {

@@ -401,7 +401,7 @@ test("a tab that shows many before its leader has let it in hears each of them o
   const post = (messages, more) =>
     channel.postMessage({ from: "leader", state: "open", due: 1e15, regions: [], messages, ...more });
   const messages = Array.from({ length: 150 }, (_, index) => parse(JSON.stringify(published(index + 2)), 0));
-  for (const { notification } of messages) post([], { show: notification, shownBy: tab });
+  for (const { notification } of messages) post([], { show: notification, to: tab });
   await browser.pass(10);
   assert.deepEqual([heard.length, client.position], [150, "aaaaaaaa-1"]);
   post([parse(JSON.stringify(hello({ position: "aaaaaaaa-1", recovered: true })), 0), ...messages], { to: tab });

@@ -13,11 +13,16 @@ export function use(notifier: VideoNotifier) {
     const { region, count, videos }: Notification = event.detail;
     if (count > 100) event.preventDefault();
     console.log(region, videos[0]?.title);
-    notifier.refetch(() => {});
+    notifier.refetch(() => fetch("/trending").then((response) => response.json()));
+    notifier.refetch(() => {}, "comments");
   });
   notifier.addEventListener("statechange", ({ detail }) => {
     const state: State = detail.state;
     console.log(state);
+  });
+  notifier.addEventListener("refetch", ({ detail: { key, value } }) => {
+    // @ts-expect-error: it may be anything
+    console.log(key, value.length);
   });
   notifier.addEventListener("gap", ({ detail }) => console.log(detail.position));
   notifier.setRegions(["US"]);

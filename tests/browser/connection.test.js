@@ -98,24 +98,31 @@ test("a planned restart is waited for as long as the server says", async () => {
   assert.ok(waited >= 700 && waited < 2000, `${waited} ms`);
 });
 
-test("a link that is silent though it looks open is found by the watchdog", async () => {
-  site.onSocket = (socket) => hello(socket, { heartbeat_ms: 200 });
+test("a link that is silent though it looks open is found within one and a half heartbeats", async () => {
+  const heartbeat_ms = 20_000;
+  site.answers = false;
+  site.onSocket = (socket) => hello(socket, { heartbeat_ms });
   await open();
+  const from = performance.now();
+  await eventually(() => site.sockets[0]?.readyState === 3, { what: "it is let go", within: 2 * heartbeat_ms });
+  const silentMs = performance.now() - from;
+  assert.ok(silentMs <= 1.5 * heartbeat_ms, `${silentMs} ms`);
   await sockets(2);
-  await eventually(() => site.sockets[0].readyState === 3, { what: "the first is let go" });
 });
 
 test("a link that beats is left alone", async (t) => {
+  let questions = 0;
   site.onSocket = (socket) => {
-    hello(socket, { heartbeat_ms: 200 });
+    socket.on("message", () => questions++);
+    hello(socket, { heartbeat_ms: 1000 });
     let beat = 1;
     const beats = setInterval(() => say(socket, { type: "heartbeat", position: `aaaaaaaa-${++beat}` }), 200);
     t.after(() => clearInterval(beats));
   };
   await open();
-  // Four times what silence would have taken.
-  await tab.until("VideoNotifier.instance.position === 'aaaaaaaa-11'");
-  assert.equal(site.sockets.length, 1);
+  // Three times what silence would have taken until it asks.
+  await tab.until("VideoNotifier.instance.position === 'aaaaaaaa-21'");
+  assert.deepEqual([site.sockets.length, questions], [1, 0]);
 });
 
 test("a tab that is looked at again finds a dead link within five seconds", async () => {

@@ -397,3 +397,54 @@ test("the last of many tabs that come and go at once has the connection", async 
   await Promise.all(tabs.slice(0, 5).map((tab) => tab.close()));
   await assertShared(tabs.slice(5), "last");
 });
+
+test("windows in sight fetch anew once, and every tab gets what came of it", async () => {
+  const tabs = [];
+  for (const newWindow of [true, true, true, false]) tabs.push(await open("/", { newWindow }));
+  for (const tab of tabs) {
+    await tab.call(() => {
+      window.got = [];
+      const notifier = VideoNotifier.instance;
+      notifier.addEventListener("notification", ({ detail }) =>
+        notifier.refetch(async () => {
+          await fetch("/list");
+          return detail.videos[0].title;
+        }),
+      );
+      notifier.addEventListener("refetch", ({ detail }) => got.push(detail.value));
+    });
+  }
+  const titles = Array.from({ length: 10 }, (_, number) => `list ${number}`);
+  for (const title of titles) {
+    await server.publish(title);
+    for (const tab of tabs) await tab.until(`got.includes(${JSON.stringify(title)})`);
+  }
+  for (const tab of tabs) assert.deepEqual(await tab.evaluate("got"), titles);
+  assert.equal(site.requests.filter((path) => path === "/list").length, titles.length);
+});
+
+test("where the page that fetches anew fails, it is told, and another tries", async () => {
+  const tabs = [await open("/", { newWindow: true }), await open("/", { newWindow: true })];
+  for (const tab of tabs) {
+    await tab.call(() => {
+      window.got = [];
+      window.failures = [];
+      addEventListener("unhandledrejection", ({ reason }) => failures.push(reason.message));
+      const notifier = VideoNotifier.instance;
+      notifier.addEventListener("notification", () =>
+        notifier.refetch(async () => {
+          const { status } = await fetch("/list");
+          if (status !== 200) throw new Error("no list");
+          return "a list";
+        }),
+      );
+      notifier.addEventListener("refetch", ({ detail }) => got.push(detail.value));
+    });
+  }
+  await server.publish("a title");
+  await eventually(() => site.requests.filter((path) => path === "/list").length === 2, { what: "both have tried" });
+  for (const tab of tabs) await tab.until("failures.join() === 'no list'");
+  site.pages["/list"] = "a list";
+  await server.publish("another title");
+  for (const tab of tabs) await tab.until("got.join() === 'a list'");
+});
