@@ -1,31 +1,28 @@
 // A server that misbehaves: the script in a real browser against sockets that the test has in its hand.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { Chromium } from "./support/chromium.js";
+import { after, afterEach, beforeEach, test } from "node:test";
+import { Engine } from "./support/engine.js";
 import { countLeftovers } from "./support/leftovers.js";
 import { hello, page, publish, Site, say } from "./support/site.js";
 import { eventually } from "./support/wait.js";
 
-let chromium;
+const engine = await Engine.start();
 let site;
 let tab;
-before(async () => {
-  chromium = await Chromium.start();
-});
 beforeEach(async () => {
   site = await Site.start();
   site.pages["/"] = page('<script defer src="/notifier.js" data-storage="none"></script>');
   site.pages["/manual"] = page('<script defer src="/notifier.js" data-storage="none" data-manual></script>');
 });
 afterEach(async () => {
-  await tab?.close();
+  await engine.closeTabs();
   await site.close();
 });
-after(() => chromium?.close());
+after(() => engine.close());
 
 async function open(path = "/") {
-  tab = await chromium.open(`${site.origin}${path}`);
+  tab = await engine.open(`${site.origin}${path}`);
 }
 
 const state = () => tab.evaluate("VideoNotifier.instance.state");
@@ -33,12 +30,12 @@ const sockets = (count) => eventually(() => site.sockets.length >= count, { what
 
 for (const code of [1003, 1009, 4400, 4403]) {
   test(`close code ${code} stops it, and the console says why`, async () => {
+    const listen = "window.said = []; console.warn = console.error = (...words) => said.push(words.join(' '));";
+    site.pages["/"] = site.pages["/"].replace("<script", `<script>${listen}</script><script`);
     site.onSocket = (socket) => socket.close(code, "because of this");
     await open();
     await tab.until("VideoNotifier.instance.state === 'closed'");
-    await eventually(() => tab.console.some((line) => line.includes(`${code} because of this`)), {
-      what: "the reason",
-    });
+    await tab.until(`said.some((line) => line.includes("${code} because of this"))`);
     // Being looked at does not change its mind; being told to does.
     await tab.evaluate("dispatchEvent(new Event('online'))");
     assert.deepEqual([await state(), site.sockets.length], ["closed", 1]);
@@ -65,9 +62,10 @@ test("after a connection that just breaks it comes back, with its position", asy
   site.onSocket = (socket, query) => {
     asked.push(query.get("since"));
     hello(socket, { position: "aaaaaaaa-41" });
-    if (site.sockets.length === 1) socket.terminate();
   };
   await open();
+  await tab.until("VideoNotifier.instance.state === 'open'");
+  site.sockets[0].terminate();
   await sockets(2);
   assert.deepEqual(asked.slice(0, 2), [null, "aaaaaaaa-41"]);
 });
@@ -180,7 +178,7 @@ test("data-since is where it goes on, and data-url is where it connects to", asy
   await open();
   await tab.until("VideoNotifier.instance.state === 'open'");
   assert.deepEqual(Object.fromEntries(query), { tenant: "a", regions: "US,GB", since: "aaaaaaaa-17" });
-  assert.equal(new URL(tab.sockets[0]).pathname, "/other/ws");
+  assert.ok(site.requests.includes("/other/ws"), "beneath the path of data-url");
 });
 
 test("a frame without an origin of its own, where storage throws, works too", async () => {
@@ -214,6 +212,8 @@ test("close leaves no socket, timer, listener or element", async () => {
   await tab.evaluate("mine.close()");
   assert.deepEqual(await tab.evaluate(counts), [0, 0, 0]);
   await eventually(() => site.sockets[0].readyState === 3, { what: "the socket is closed" });
-  await tab.evaluate("dispatchEvent(new Event('online')); dispatchEvent(new Event('pageshow')); mine.reconnect()");
+  await tab.evaluate(
+    "void [dispatchEvent(new Event('online')), dispatchEvent(new Event('pageshow')), mine.reconnect()]",
+  );
   assert.deepEqual([await tab.evaluate("mine.state"), site.sockets.length], ["closed", 1]);
 });

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { promisify } from "node:util";
 import { Chromium } from "./support/chromium.js";
+import { WATCH } from "./support/hostile.js";
 import { Server, TOKEN } from "./support/server.js";
 import { OPEN } from "./support/sharing.js";
 import { eventually } from "./support/wait.js";
@@ -176,6 +177,16 @@ test("the command that it gives can be copied, and posts something new each time
   assert.deepEqual([region, count, deduplicated, subscribers], ["DE", 37, false, 1]);
   await feedIs(tab, "Germany: 37 new videos");
   await eventually(async () => (await post()).id !== id, { what: "another second's post is another" });
+});
+
+test("it breaks none of its own policy", async () => {
+  await server.publish("before");
+  const tab = await chromium.open(`${server.origin}/`, { context, before: WATCH });
+  await tab.until("VideoNotifier.instance.state === 'open' && document.querySelectorAll('#feed > li').length === 1");
+  await server.publish("<script>alert(1)</script>");
+  await tab.until("document.querySelectorAll('#feed > li').length === 2");
+  await eventually(async () => (await tab.toasts()).length === 1, { what: "a toast" });
+  assert.deepEqual(await tab.evaluate("[violations, pwned, errors]"), [[], [], []]);
 });
 
 test("what somebody puts into the address gets into no command and no markup", async () => {

@@ -1,45 +1,41 @@
 // Which tab shows what, and when: each event once in a browser, where somebody sees it.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { Chromium } from "./support/chromium.js";
+import { after, afterEach, beforeEach, test } from "node:test";
+import { Engine, needs } from "./support/engine.js";
 import { Server } from "./support/server.js";
 import { OPEN, RECORD, WATCH } from "./support/sharing.js";
 import { page, Site } from "./support/site.js";
 import { eventually } from "./support/wait.js";
 
-let chromium;
-let context;
+const engine = await Engine.start();
 let server;
 let site;
-before(async () => {
-  chromium = await Chromium.start();
-});
 beforeEach(async () => {
-  context = await chromium.context();
   server = await Server.start();
   site = await Site.start();
   const script = (attributes = "") =>
-    page(`<script defer src="${server.origin}/notifier.js" ${attributes}></script>`, "<video></video>");
-  site.pages = {
-    "/": script(),
-    "/us": script('data-regions="US"'),
-    "/plain": page(""),
-    "/old": script('data-max-age="0"'),
-  };
+    page(
+      `<script>${RECORD}${WATCH}</script><script defer src="${server.origin}/notifier.js" ${attributes}></script>`,
+      '<video></video><button onclick="document.querySelector(`video`).requestFullscreen()">Full screen</button>',
+    );
+  site.pages = { "/": script(), "/us": script('data-regions="US"'), "/plain": page("") };
 });
 afterEach(async () => {
-  await chromium.send("Target.disposeBrowserContext", { browserContextId: context });
+  await engine.closeTabs();
   await site.close();
   await server.close();
 });
-after(() => chromium?.close());
+after(() => engine.close());
 
 async function open(path = "/", { newWindow = true } = {}) {
-  const tab = await chromium.open(`${site.origin}${path}`, { context, newWindow, before: RECORD + WATCH });
-  await tab.until(OPEN);
+  const tab = await engine.open(`${site.origin}${path}`, { newWindow });
+  if (path !== "/plain") await tab.until(OPEN);
   return tab;
 }
+
+/** In one window, where the next one hides it. */
+const hidden = { newWindow: false };
 
 const shown = async (tabs) => (await Promise.all(tabs.map((tab) => tab.evaluate("shown")))).flat();
 
@@ -54,6 +50,7 @@ async function apart(tab) {
 test("twenty publications to eight windows that are all seen make twenty toasts", async () => {
   const tabs = [];
   while (tabs.length < 8) tabs.push(await open());
+  for (const tab of tabs) assert.equal(await tab.evaluate("document.hidden"), false);
   const titles = Array.from({ length: 20 }, (_, index) => `title ${index}`);
   for (const title of titles) {
     await server.publish(title);
@@ -63,9 +60,9 @@ test("twenty publications to eight windows that are all seen make twenty toasts"
   assert.deepEqual((await shown(tabs)).toSorted(), titles.toSorted());
 });
 
-test("what is posted while all tabs are hidden is one summary in the first that is seen", async () => {
-  const [first, second] = [await open("/"), await open("/", { newWindow: false })];
-  const plain = await chromium.open(`${site.origin}/plain`, { context, newWindow: false });
+test("what is posted while all tabs are hidden is one summary in the first that is seen", needs("show"), async () => {
+  const [first, second] = [await open("/"), await open("/", hidden)];
+  await open("/plain", hidden);
   for (const [region, count] of [
     ["US", 3],
     ["JP", 5],
@@ -86,12 +83,11 @@ test("what is posted while all tabs are hidden is one summary in the first that 
   await server.publish("seen in the second");
   await second.until("shown.length === 1");
   assert.deepEqual(await second.evaluate("shown"), ["seen in the second"]);
-  await plain.close();
 });
 
 test("what waits is not lost with the tab: it is shown on the next page", async () => {
-  const tab = await open("/");
-  const other = await chromium.open(`${site.origin}/plain`, { context, newWindow: false });
+  const tab = await open("/", hidden);
+  const other = await open("/plain", hidden);
   await server.publish("unseen");
   await tab.until("heard.length === 1");
   await tab.close();
@@ -106,8 +102,9 @@ test("what waits is not lost with the tab: it is shown on the next page", async 
 });
 
 test("a tab that goes from page to page while another one leads shows what came on the way", async () => {
-  const leader = await open("/");
-  const tab = await open("/", { newWindow: false });
+  const leader = await open("/", hidden);
+  await open("/plain", hidden);
+  const tab = await open("/");
   await tab.go(`${site.origin}/plain`);
   await server.publish("on the way");
   await leader.until("heard.length === 1");
@@ -118,13 +115,17 @@ test("a tab that goes from page to page while another one leads shows what came 
 
 test("during fullscreen toasts wait, in whatever window there is no other", async () => {
   const tab = await open("/");
-  await tab.evaluate("document.querySelector('video').requestFullscreen()");
-  await tab.until("document.fullscreenElement !== null");
+  const { x, y } = await tab.evaluate("document.querySelector('button').getBoundingClientRect().toJSON()");
+  await tab.evaluate(
+    "void document.addEventListener('fullscreenchange', () => (window.isFull = document.fullscreenElement))",
+  );
+  await tab.click(x + 5, y + 5);
+  await tab.until("Boolean(window.isFull)");
   await server.publish("one");
   await server.publish("two");
   await tab.until("heard.length === 2");
   assert.deepEqual(await tab.toasts(), []);
-  await tab.evaluate("document.exitFullscreen()");
+  await tab.evaluate("void document.exitFullscreen()");
   await tab.until("shown.length === 2");
   assert.deepEqual(await tab.toasts(), ["2 new trending videos · United States\none\ntwo"]);
 });
@@ -180,7 +181,7 @@ test("muted lasts, holds in all tabs, and takes away what stands in them", async
 });
 
 test("what a page prevents is in the list of all tabs, and in no toast, now or later", async () => {
-  const tabs = [await open("/"), await open("/", { newWindow: false })];
+  const tabs = [await open("/"), await open("/")];
   for (const tab of tabs) {
     await tab.evaluate(
       `VideoNotifier.instance.addEventListener("notification", (event) => event.detail.region === "JP" && event.preventDefault())`,
@@ -188,7 +189,7 @@ test("what a page prevents is in the list of all tabs, and in no toast, now or l
   }
   await server.publish("prevented", { region: "JP" });
   for (const tab of tabs) await tab.until("VideoNotifier.instance.history.length === 1");
-  await tabs[0].show();
+  await tabs[0].evaluate("dispatchEvent(new Event('focus'))");
   await server.publish("shown");
   await eventually(async () => (await shown(tabs)).length === 1, { what: "a toast" });
   assert.deepEqual(await shown(tabs), ["shown"]);

@@ -1,41 +1,36 @@
 // Where something on the way lets no WebSocket through, it goes on over server-sent events, as if nothing was.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { Chromium } from "./support/chromium.js";
+import { after, afterEach, beforeEach, test } from "node:test";
+import { Engine } from "./support/engine.js";
 import { HttpProxy } from "./support/proxy.js";
 import { Server } from "./support/server.js";
 import { OPEN, RECORD } from "./support/sharing.js";
 import { page, Site } from "./support/site.js";
 import { eventually } from "./support/wait.js";
 
-let chromium;
-let context;
+const engine = await Engine.start();
 let server;
 let proxy;
 let site;
-before(async () => {
-  chromium = await Chromium.start();
-});
 beforeEach(async () => {
-  context = await chromium.context();
-  await chromium.open(undefined, { context });
   server = await Server.start("--heartbeat", "1s");
   proxy = await HttpProxy.start(server);
   site = await Site.start();
-  const script = (attributes = "") => page(`<script defer src="${proxy.origin}/notifier.js" ${attributes}></script>`);
+  const script = (attributes = "") =>
+    page(`<script>${RECORD}</script><script defer src="${proxy.origin}/notifier.js" ${attributes}></script>`);
   site.pages = { "/": script(), "/us": script('data-regions="US"'), "/plain": page("") };
 });
 afterEach(async () => {
-  await chromium.send("Target.disposeBrowserContext", { browserContextId: context });
+  await engine.closeTabs();
   await site.close();
   await proxy.close();
   await server.close();
 });
-after(() => chromium?.close());
+after(() => engine.close());
 
-async function open(path = "/") {
-  const tab = await chromium.open(`${site.origin}${path}`, { context, newWindow: false, before: RECORD });
+async function open(path = "/", { newWindow = false } = {}) {
+  const tab = await engine.open(`${site.origin}${path}`, { newWindow });
   await tab.until(OPEN, { within: 20_000 });
   return tab;
 }
@@ -55,7 +50,7 @@ for (const [upgrades, within] of [
     await server.publish("so too", { region: "US" });
     await tab.until("heard.length === 2");
     assert.deepEqual(await tab.evaluate("heard"), ["over the stream", "so too"]);
-    assert.deepEqual([proxy.attempts, proxy.streams.length, tab.errors], [1, 1, []]);
+    assert.deepEqual([proxy.attempts, proxy.streams.length, await tab.evaluate("errors")], [1, 1, []]);
   });
 }
 
@@ -111,19 +106,20 @@ test("eight tabs have one stream, and the site's own requests still get through"
   }
 });
 
-test("a leader with a stream that is frozen without a word is found out, at once by who looks", async () => {
-  const [leader, seen] = [await open(), await open()];
-  await seen.show();
-  await leader.evaluate(
-    "for (const type of ['freeze', 'resume']) addEventListener(type, (event) => event.stopImmediatePropagation(), true)",
-  );
-  await leader.freeze();
-  await server.publish("not heard of yet");
-  const from = performance.now();
-  await seen.evaluate("dispatchEvent(new Event('focus')); document.dispatchEvent(new Event('visibilitychange'))");
-  await seen.until("heard.includes('not heard of yet')");
-  assert.ok(performance.now() - from < 2500, `${performance.now() - from} ms`);
-  await leader.resume();
+test("a leader with a stream that stands still without a word is found out, at once by who looks", async () => {
+  const [leader, seen] = [await open(), await open("/", { newWindow: true })];
+  const resume = await leader.stall();
+  try {
+    await server.publish("not heard of yet");
+    const from = performance.now();
+    await seen.evaluate(
+      "void [dispatchEvent(new Event('focus')), document.dispatchEvent(new Event('visibilitychange'))]",
+    );
+    await seen.until("heard.includes('not heard of yet')");
+    assert.ok(performance.now() - from < 2500, `${performance.now() - from} ms`);
+  } finally {
+    await resume();
+  }
   await eventually(() => proxy.standing.length === 1, { what: "one stream" });
 });
 

@@ -20,6 +20,10 @@ const FLAGS = [
 ];
 
 export class Chromium extends Devtools {
+  static lacks = {};
+  /** What holds back timers of hidden tabs, which else begins after five minutes; and for how long it does at least. */
+  static throttling = { flags: ["--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/5"], heldMs: 15_000 };
+
   /** @param {...string} flags beside the usual ones */
   static async start(...flags) {
     return new Chromium(
@@ -32,6 +36,8 @@ export class Chromium extends Devtools {
 
   /** Tabs by session. */
   #tabs = new Map();
+  /** Media features as pages see them. */
+  #features = [];
 
   /**
    * Opens a tab: with a window of its own, so that it is visible whatever other tabs there are; or in the window of the
@@ -48,9 +54,21 @@ export class Chromium extends Devtools {
     const tab = new Tab(this, targetId, sessionId);
     this.#tabs.set(sessionId, tab);
     for (const domain of ["Page", "Runtime", "Log", "Network"]) await tab.send(`${domain}.enable`);
+    await tab.send("Emulation.setEmulatedMedia", { features: this.#features });
     if (before) await tab.send("Page.addScriptToEvaluateOnNewDocument", { source: before });
     if (url) await tab.go(url);
     return tab;
+  }
+
+  /** Pages that are opened from now on see these media features. @param {Record<string, string>} media */
+  async prefer(media) {
+    this.#features = Object.entries(media).map(([name, value]) => ({ name, value }));
+  }
+
+  /** Closes all tabs that it has opened. */
+  async closeTabs() {
+    for (const tab of this.#tabs.values()) await tab.close();
+    this.#tabs.clear();
   }
 
   /** A storage of its own, as in a private window. */
@@ -123,6 +141,16 @@ class Tab extends BrowserTab {
     await this.send("Page.setWebLifecycleState", { state: "frozen" });
   }
 
+  /** Is frozen, and the page is not told. Answers with how it goes on. */
+  async stall() {
+    await this.call(() => {
+      for (const type of ["freeze", "resume"])
+        addEventListener(type, (event) => event.stopImmediatePropagation(), true);
+    });
+    await this.freeze();
+    return () => this.resume();
+  }
+
   async resume() {
     await this.send("Page.setWebLifecycleState", { state: "active" });
   }
@@ -161,6 +189,14 @@ class Tab extends BrowserTab {
   async click(x, y) {
     for (const type of ["mousePressed", "mouseReleased"])
       await this.send("Input.dispatchMouseEvent", { type, x, y, button: "left", clickCount: 1 });
+  }
+
+  /** What a screen reader is given, in order. @returns {Promise<{ role: string, name: string }[]>} */
+  async accessibilityTree() {
+    const { nodes } = await this.send("Accessibility.getFullAXTree");
+    return nodes
+      .filter(({ ignored }) => !ignored)
+      .map(({ role, name }) => ({ role: role.value, name: name?.value ?? "" }));
   }
 
   async screenshot(clip) {

@@ -4,24 +4,33 @@
  */
 
 import { Devtools, launch } from "./devtools.js";
-import { press } from "./keys.js";
+import { click, move, press } from "./input.js";
 import { BrowserTab } from "./tab.js";
+import { eventually } from "./wait.js";
 
 const FLAGS = ["--headless", "--no-remote", "--remote-debugging-port=0", "--remote-allow-system-access"];
 
 /** Else tabs of one site share a few processes, and with one tab others would be gone too. */
 const PREFERENCES = 'user_pref("dom.ipc.processCount.webIsolated", 100);';
 
-/** Runs in the browser itself: the process of a tab. */
-const PROCESS_OF = `(context) => {
-  const { NavigableManager } = ChromeUtils.importESModule("chrome://remote/content/shared/NavigableManager.sys.mjs");
-  return NavigableManager.getBrowsingContextById(context).currentWindowGlobal.osPid;
-}`;
+/** The preferences behind what a reader prefers: where each is, and its number for a value. */
+const MEDIA = {
+  "prefers-color-scheme": ["layout.css.prefers-color-scheme.content-override", { dark: 0, light: 1 }],
+  "prefers-reduced-motion": ["ui.prefersReducedMotion", { reduce: 1 }],
+  "forced-colors": ["browser.display.document_color_use", { active: 2 }],
+};
+
+/** Roles that have names of their own here. */
+const ROLES = { pushbutton: "button", statusbar: "status" };
 
 export class Firefox extends Devtools {
-  static survivesCrashes = true;
-  /** A page that holds a lock, or waits for one, does not get into Firefox's back/forward cache. */
-  static keepsPagesWithLocks = false;
+  static lacks = {
+    freeze: "no command freezes a page and tells it",
+    "dark forced colours": "forced colours are light, whatever else is preferred",
+    cache: "a page with an open WebSocket or a lock is not kept for back and forward",
+  };
+
+  static throttling = { flags: [], heldMs: 900 };
 
   static async start() {
     const launched = await launch({
@@ -35,23 +44,47 @@ export class Firefox extends Devtools {
     return firefox;
   }
 
+  #tabs = [];
+
   /** Opens a tab: with a window of its own, so that it is seen; or in the window of the one before, which it hides. */
   async open(url, { newWindow = true } = {}) {
     const { context } = await this.send("browsingContext.create", { type: newWindow ? "window" : "tab" });
     const tab = new Tab(this, context);
-    await tab.go(url);
+    this.#tabs.push(tab);
+    if (url) await tab.go(url);
     return tab;
   }
 
-  async processOf(context) {
+  /** Closes all tabs that it has opened. */
+  async closeTabs() {
+    for (const tab of this.#tabs.splice(0)) await tab.close();
+  }
+
+  /** Pages see these media features. @param {Record<string, string>} media */
+  async prefer(media) {
+    for (const [feature, [preference, numbers]] of Object.entries(MEDIA)) {
+      const number = numbers[media[feature]];
+      const set = number === undefined ? "clearUserPref" : "setIntPref";
+      await this.inBrowser(`void Services.prefs.${set}("${preference}", ${number})`);
+    }
+  }
+
+  /** What the expression is in the browser itself, not in a page. */
+  async inBrowser(expression) {
     const { contexts } = await this.send("browsingContext.getTree", { "moz:scope": "chrome", maxDepth: 0 });
-    const { result } = await this.send("script.callFunction", {
-      functionDeclaration: PROCESS_OF,
-      arguments: [{ type: "string", value: context }],
-      target: { context: contexts[0].context },
-      awaitPromise: false,
+    return this.evaluate(contexts[0].context, expression);
+  }
+
+  /** What the expression is there, as JSON; promises are waited for. */
+  async evaluate(context, expression) {
+    const { result, exceptionDetails } = await this.send("script.evaluate", {
+      expression: `(async () => JSON.stringify(await (${expression})))()`,
+      target: { context },
+      awaitPromise: true,
+      userActivation: true,
     });
-    return result.value;
+    if (exceptionDetails) throw new Error(exceptionDetails.text);
+    return result.value === undefined ? undefined : JSON.parse(result.value);
   }
 }
 
@@ -75,6 +108,10 @@ class Tab extends BrowserTab {
     await this.#send("browsingContext.navigate", { url, wait: "complete" });
   }
 
+  async reload() {
+    await this.#send("browsingContext.reload", { wait: "complete" });
+  }
+
   async back() {
     await this.#send("browsingContext.traverseHistory", { delta: -1 });
   }
@@ -84,31 +121,60 @@ class Tab extends BrowserTab {
     await this.#send("browsingContext.activate");
   }
 
-  /** What the expression is in the page, as JSON; promises are waited for. */
-  async evaluate(expression) {
-    const { result, exceptionDetails } = await this.#browser.send("script.evaluate", {
-      expression: `(async () => JSON.stringify(await (${expression})))()`,
-      target: { context: this.#context },
-      awaitPromise: true,
-      userActivation: true,
-    });
-    if (exceptionDetails) throw new Error(exceptionDetails.text);
-    return result.value === undefined ? undefined : JSON.parse(result.value);
+  evaluate(expression) {
+    return this.#browser.evaluate(this.#context, expression);
   }
 
   async press(key, options) {
     await this.#send("input.performActions", { actions: press(key, options) });
   }
 
+  async moveMouse(x, y) {
+    await this.#send("input.performActions", { actions: move(x, y) });
+  }
+
+  async click(x, y) {
+    await this.#send("input.performActions", { actions: click(x, y) });
+  }
+
+  async goOffline(offline = true) {
+    const networkConditions = offline ? { type: "offline" } : null;
+    await this.#browser.send("emulation.setNetworkConditions", { contexts: [this.#context], networkConditions });
+  }
+
+  /** What a screen reader is given, in order. @returns {Promise<{ role: string, name: string }[]>} */
+  async accessibilityTree() {
+    const read = ({ embedderElement }) => {
+      const service = Cc["@mozilla.org/accessibilityService;1"].getService(Ci.nsIAccessibilityService);
+      const nodes = [];
+      const walk = (node) => {
+        nodes.push({ role: service.getStringRole(node.role), name: node.name ?? "" });
+        for (let child = node.firstChild; child; child = child.nextSibling) walk(child);
+      };
+      const frame = service.getAccessibleFor(embedderElement);
+      if (frame?.firstChild) walk(frame.firstChild);
+      return nodes;
+    };
+    // It is made when somebody asks for it, and a moment after what it tells of.
+    let last;
+    const nodes = await eventually(async () => {
+      const nodes = await this.#inBrowser(read);
+      const isSettled = nodes.length > 0 && JSON.stringify(nodes) === last;
+      last = JSON.stringify(nodes);
+      return isSettled && nodes;
+    });
+    return nodes.map(({ role, name }) => ({ role: ROLES[role] ?? role, name }));
+  }
+
   /** Its process stands still, as that of a frozen tab does; but nobody tells the page. Answers with how it goes on. */
-  async freeze() {
-    const pid = await this.#browser.processOf(this.#context);
+  async stall() {
+    const pid = await this.#process();
     process.kill(pid, "SIGSTOP");
     return () => process.kill(pid, "SIGCONT");
   }
 
   async crash() {
-    process.kill(await this.#browser.processOf(this.#context), "SIGKILL");
+    process.kill(await this.#process(), "SIGKILL");
   }
 
   /** Once is enough: a case closes what it opened, and what it left is closed after it. */
@@ -116,5 +182,16 @@ class Tab extends BrowserTab {
     if (this.#isClosed) return;
     this.#isClosed = true;
     await this.#send("browsingContext.close");
+  }
+
+  #process() {
+    return this.#inBrowser(({ currentWindowGlobal }) => currentWindowGlobal.osPid);
+  }
+
+  /** Calls a function in the browser itself, with what it has of this tab. */
+  #inBrowser(fn) {
+    const manager =
+      'ChromeUtils.importESModule("chrome://remote/content/shared/NavigableManager.sys.mjs").NavigableManager';
+    return this.#browser.inBrowser(`(${fn})(${manager}.getBrowsingContextById("${this.#context}"))`);
   }
 }

@@ -112,10 +112,13 @@ export const STRICT =
   "default-src 'none'; script-src 'self'; style-src 'none'; img-src 'none'; connect-src ws:; base-uri 'none'; " +
   "require-trusted-types-for 'script'; trusted-types 'none'";
 
-/** What hostile text would call, and what a policy has stopped. */
+/** Writes down what hostile text would call, what a policy has stopped, and errors that nobody caught. */
 export const WATCH = `
   window.pwned = [];
   for (const name of ["alert", "confirm", "prompt", "print", "open"]) window[name] = (...values) => pwned.push([name, ...values]);
+  window.errors = [];
+  addEventListener("error", ({ message }) => message && errors.push(message));
+  addEventListener("unhandledrejection", ({ reason }) => errors.push(String(reason)));
   window.violations = [];
   document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
     violations.push(violatedDirective + " " + blockedURI));

@@ -13,6 +13,9 @@ export class HttpProxy {
   #server;
   #target;
   #sockets = new Set();
+  /** WebSockets that it lets through, both ends. */
+  #links = new Set();
+  #isDown = false;
 
   /** @param {{ port: number }} target */
   static async start(target) {
@@ -20,6 +23,7 @@ export class HttpProxy {
     proxy.#target = target;
     proxy.#server = createServer((request, response) => proxy.#forward(request, response));
     proxy.#server.on("connection", (socket) => {
+      if (proxy.#isDown) return socket.destroy();
       proxy.#sockets.add(socket);
       socket.on("close", () => proxy.#sockets.delete(socket));
     });
@@ -32,6 +36,21 @@ export class HttpProxy {
 
   get standing() {
     return this.streams.filter(({ destroyed }) => !destroyed);
+  }
+
+  /** As a network that is gone: what is open stays so, and nothing comes through; what is new is refused. */
+  goDown() {
+    this.#isDown = true;
+    for (const [socket, other] of this.#links) {
+      other.unpipe(socket);
+      socket.unpipe(other);
+    }
+    this.#links.clear();
+  }
+
+  /** What was open before it went down never hears of it. */
+  goUp() {
+    this.#isDown = false;
   }
 
   /** Ends all streams. */
@@ -75,6 +94,9 @@ export class HttpProxy {
       other.on("error", () => socket.destroy());
       socket.on("close", () => other.destroy());
       other.pipe(socket).pipe(other);
+      const link = [socket, other];
+      this.#links.add(link);
+      socket.on("close", () => this.#links.delete(link));
     });
     onward.on("error", () => socket.destroy());
     onward.end();

@@ -4,8 +4,11 @@ import { eventually } from "./wait.js";
 
 export const OPEN = "VideoNotifier.instance.state === 'open'";
 
-/** Writes down all that the page is told, and what sockets it opens. */
+/** Writes down all that the page is told, what sockets it opens, and errors that nobody caught. */
 export const RECORD = `
+  window.errors = [];
+  addEventListener("error", ({ message }) => errors.push(message));
+  addEventListener("unhandledrejection", ({ reason }) => errors.push(String(reason)));
   window.heard = [];
   window.gaps = 0;
   window.openedAt = [];

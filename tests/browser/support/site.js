@@ -32,9 +32,11 @@ export class Site {
     site.origin = `http://127.0.0.1:${site.server.address().port}`;
     const sockets = new WebSocketServer({ server: site.server });
     sockets.on("connection", (socket, request) => {
+      const { pathname, searchParams } = new URL(request.url, site.origin);
+      site.requests.push(pathname);
       site.sockets.push(socket);
       socket.on("message", () => site.answers && say(socket, { type: "pong" }));
-      site.onSocket(socket, new URL(request.url, site.origin).searchParams);
+      site.onSocket(socket, searchParams);
     });
     return site;
   }

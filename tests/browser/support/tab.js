@@ -13,6 +13,11 @@ export class BrowserTab {
     return eventually(() => this.evaluate(expression), { what: expression, ...options });
   }
 
+  /** The page is told so; where the browser can do more, it is so. */
+  async goOffline(offline = true) {
+    await this.evaluate(`void dispatchEvent(new Event("${offline ? "offline" : "online"}"))`);
+  }
+
   /** The texts of the toasts that stand, oldest first, as a reader sees them but for the time: one line an element. */
   toasts() {
     return this.call(() =>
