@@ -2,7 +2,6 @@
 //! time.
 
 use std::{
-    any::Any,
     io::{self, IoSlice, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -26,7 +25,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::shard::{Id, Opening, Shard};
+use super::shard::{Id, Opening, Shard, panic_text};
 use crate::{
     connection::Connections,
     history::{HistoryError, Page},
@@ -148,17 +147,16 @@ fn start(connections: &Connections, number: usize) -> io::Result<(Mailbox, JoinH
         runtime: Handle::current(),
     };
     let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-        // A fault that ends one round ends the clients of this shard, which come back; the others never notice.
+        // The last resort: what concerns one client, the shard catches itself. The other shards never notice.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| thread.run())) {
-            tracing::error!(shard = number, panic = text(&*panic), "a shard broke; its clients have to come back");
+            tracing::error!(
+                shard = number,
+                panic = panic_text(&*panic),
+                "a shard broke; its clients have to come back"
+            );
         }
     })?;
     Ok((mailbox, thread))
-}
-
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
 }
 
 struct Thread {
