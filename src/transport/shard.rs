@@ -11,11 +11,9 @@
 //! A panic while one client is served ends that client alone: it is cut, and comes back.
 
 use std::{
-    any::Any,
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice, Read, Write},
     ops::ControlFlow,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -32,6 +30,7 @@ use crate::{
     hub::{Event, Published, Start},
     limits::Permit,
     metrics::TransportKind,
+    panics::contain,
     protocol::{Disconnect, Frame, MAX_INCOMING, Wire},
     subscription::{BATCH, CatchUp, Due, Feed, StoreRead, Subscription},
 };
@@ -48,6 +47,9 @@ const READS_IN_A_ROW: usize = 8;
 /// How much may be waiting for a client beside publications, in bytes. More than this are answers to Pings that it
 /// does not read; they may be left out (RFC 6455 §5.5.3).
 const MAX_ANSWERS: usize = 4 * 1024;
+
+/// What breaks, in the log, where one client is served; it has to come back.
+const A_CONNECTION: &str = "a connection";
 
 /// The end of a chunked body (RFC 9112 §7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -263,13 +265,8 @@ impl<S: Read + Write> Shard<S> {
                 continue;
             }
             let give = || client.give(due, &self.feed, &mut slices, &mut tally, &self.connections);
-            match catch_unwind(AssertUnwindSafe(give)) {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => gone.push(key),
-                Err(panic) => {
-                    report(&*panic);
-                    gone.push(key);
-                }
+            if !matches!(contain(A_CONNECTION, give), Some(Ok(()))) {
+                gone.push(key);
             }
         }
         slices.settle(&mut tally);
@@ -391,9 +388,7 @@ impl<S: Read + Write> Shard<S> {
     /// Does what concerns one client. A panic ends it alone: it is cut, since nobody knows how much of a frame its socket
     /// has taken.
     fn serve(&mut self, key: usize, work: impl FnOnce(&mut Self)) {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) else { return };
-        report(&*panic);
-        if self.clients.contains(key) {
+        if contain(A_CONNECTION, || work(self)).is_none() && self.clients.contains(key) {
             self.remove(key);
         }
     }
@@ -743,17 +738,6 @@ impl<S: Write> Client<S> {
             _ => Ok(()),
         }
     }
-}
-
-/// Says that one client was lost to a fault of ours.
-fn report(panic: &(dyn Any + Send)) {
-    tracing::error!(panic = panic_text(panic), "a connection broke; its client has to come back");
-}
-
-/// What a panic said.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
 }
 
 /// One write; 0 where the socket has no room.

@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,11 +24,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::shard::{Id, Opening, Shard, panic_text};
+use super::shard::{Id, Opening, Shard};
 use crate::{
     connection::Connections,
     history::{HistoryError, Page},
     hub::Event,
+    panics::contain,
     subscription::{BATCH, StoreRead},
 };
 
@@ -148,13 +148,7 @@ fn start(connections: &Connections, number: usize) -> io::Result<(Mailbox, JoinH
     };
     let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
         // The last resort: what concerns one client, the shard catches itself. The other shards never notice.
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| thread.run())) {
-            tracing::error!(
-                shard = number,
-                panic = panic_text(&*panic),
-                "a shard broke; its clients have to come back"
-            );
-        }
+        while contain("a shard with all its clients", || thread.run()).is_none() {}
     })?;
     Ok((mailbox, thread))
 }

@@ -16,6 +16,7 @@ mod kernel;
 mod limits;
 mod lost;
 mod notify;
+mod panics;
 mod pings;
 mod rates;
 mod resume;
