@@ -20,6 +20,9 @@ const FLAGS: [&str; 2] = ["--heartbeat", "200ms"];
 /// The thread of the server that writes its history.
 const WRITER: &str = "history";
 
+/// By which of them SQLite makes a file durable depends on how it was built.
+const SYNCS: &str = "fsync,fdatasync";
+
 #[tokio::test]
 #[ignore = "needs strace"]
 async fn a_slow_sync_delays_posts_and_nobody_else() {
@@ -29,7 +32,7 @@ async fn a_slow_sync_delays_posts_and_nobody_else() {
     let first = server.publish(post_body("US", 1)).await;
     assert_eq!(client.publication().await, "1");
 
-    let strace = Strace::thread(&server, WRITER, "fsync:delay_enter=5000000");
+    let strace = Strace::thread(&server, WRITER, &format!("{SYNCS}:delay_enter=5000000"));
     let hasty = server.request(Method::POST, "/notify").bearer_auth(TOKEN).header("Idempotency-Key", "hasty");
     let hasty = hasty.body(post_body("US", 2)).timeout(Duration::from_millis(500)).send().await;
     assert!(hasty.is_err_and(|error| error.is_timeout()), "answered before it is durable");
@@ -71,7 +74,7 @@ async fn posts_that_can_not_wait_for_a_slow_disk_are_refused_and_those_that_wait
 
     let server = Server::start(&["--post-rate-per-ip", "10000", "--history-max-count", "2000"]).await;
     let mut client = Messages::of_socket(&server).await;
-    let strace = Strace::thread(&server, WRITER, "fsync:delay_enter=500000");
+    let strace = Strace::thread(&server, WRITER, &format!("{SYNCS}:delay_enter=500000"));
     let post = async |id| {
         let answer = server.post_with(&[AUTHORIZED], post_body("US", id)).await;
         if answer.status == 503 {
@@ -102,7 +105,7 @@ async fn posts_that_can_not_wait_for_a_slow_disk_are_refused_and_those_that_wait
 async fn a_sync_that_fails_refuses_posts_until_syncs_succeed() {
     let server = Server::start(&FLAGS).await;
     let strace = Cell::new(None);
-    let fail = |server: &Server| strace.set(Some(Strace::thread(server, WRITER, "fsync:error=EIO")));
+    let fail = |server: &Server| strace.set(Some(Strace::thread(server, WRITER, &format!("{SYNCS}:error=EIO"))));
     survives(server, fail, |_| drop(strace.take())).await;
 }
 
@@ -111,7 +114,7 @@ async fn a_sync_that_fails_refuses_posts_until_syncs_succeed() {
 async fn a_post_that_could_not_be_synced_is_published_once_whatever_the_log_kept_of_it() {
     let mut server = Server::start(&FLAGS).await;
     server.publish(post_body("US", 1)).await;
-    let strace = Strace::thread(&server, WRITER, "fsync:error=EIO");
+    let strace = Strace::thread(&server, WRITER, &format!("{SYNCS}:error=EIO"));
     let mut client = Messages::of_socket(&server).await;
     let post =
         async |server: &Server| server.post_with(&[AUTHORIZED, ("idempotency-key", "key-2")], post_body("US", 2)).await;
