@@ -94,9 +94,7 @@ impl App {
     /// When the data directory or the history can't be used. Nothing in them is changed then.
     pub async fn open(config: &Config, descriptors: u64) -> Result<Self, StartError> {
         let data_dir = &config.data_dir;
-        let uses_data_dir =
-            config.history == HistoryKind::Sqlite || (config.token.is_empty() && !config.allow_anonymous_notify);
-        let lock = if uses_data_dir { Some(lock(data_dir).await?) } else { None };
+        let lock = if uses_data_dir(config) { Some(lock(data_dir).await?) } else { None };
         let retention = Retention {
             max_count: config.history_max_count as usize,
             max_age: config.history_max_age,
@@ -106,8 +104,16 @@ impl App {
             HistoryKind::Memory => Arc::new(MemoryHistory::new(retention)),
             HistoryKind::Sqlite => Arc::new(sqlite::SqliteHistory::open(&data_dir.join("history.db"), retention)?),
         };
-        let tokens = if config.token.is_empty() && uses_data_dir {
-            let path = data_dir.join("notify.token");
+        Ok(Self { _lock: lock, ..Self::over(history, config, descriptors).await? })
+    }
+
+    /// Puts the parts together over a history that is open.
+    ///
+    /// # Errors
+    /// When the history does not answer, or there are no threads, or no token can be kept.
+    pub async fn over(history: Arc<dyn History>, config: &Config, descriptors: u64) -> Result<Self, StartError> {
+        let tokens = if config.token.is_empty() && uses_data_dir(config) {
+            let path = config.data_dir.join("notify.token");
             vec![token::read_or_draw(&path).map_err(|error| StartError::DataDir { path, error })?]
         } else {
             config.token.clone()
@@ -175,7 +181,7 @@ impl App {
             shards,
             router: routes.router(),
             _history: history,
-            _lock: lock,
+            _lock: None,
             drain: config.drain,
             write_timeout: config.heartbeat * SILENT_HEARTBEATS,
         })
@@ -258,6 +264,11 @@ async fn count_refusal(State(metrics): State<Arc<Metrics>>, response: Response) 
         metrics.refused(reason);
     }
     response
+}
+
+/// Whether something is kept: a history, or the token that is drawn where none is given.
+fn uses_data_dir(config: &Config) -> bool {
+    config.history == HistoryKind::Sqlite || (config.token.is_empty() && !config.allow_anonymous_notify)
 }
 
 /// Creates the data directory where it is missing and takes it for this process.

@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     history::{Head, History, HistoryError, Page, Tailed, Trimmed},
     metrics::Metrics,
+    panics::contain_async,
     position::{Offset, Position},
     protocol::{Frame, Message, Pace},
     publication::Publication,
@@ -181,24 +182,29 @@ impl Hub {
         }))
     }
 
-    /// Follows the history, for ever. An outage of the store heals by tailing again from the hub's own position.
+    /// Follows the history, for ever. An outage of the store, or a fault of ours, heals by tailing again from the hub's
+    /// own position.
     pub async fn run(self: Arc<Self>) {
         const FIRST_PAUSE: Duration = Duration::from_millis(100);
         const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut tail = self.history.tail(self.head());
-            let error = loop {
-                match tail.next().await {
-                    Some(Ok(tailed)) => {
-                        pause = FIRST_PAUSE;
-                        self.take(tailed);
+            let follow = async {
+                let mut tail = self.history.tail(self.head());
+                loop {
+                    match tail.next().await {
+                        Some(Ok(tailed)) => {
+                            self.take(tailed);
+                            pause = FIRST_PAUSE;
+                        }
+                        Some(Err(error)) => break error,
+                        None => break HistoryError::Unavailable("the tail ended".into()),
                     }
-                    Some(Err(error)) => break error,
-                    None => break HistoryError::Unavailable("the tail ended".into()),
                 }
             };
+            let ended = contain_async("the hub", follow).await;
+            let error = ended.unwrap_or_else(|| HistoryError::Unavailable("the hub broke".into()));
             tracing::warn!(%error, "the history can't be followed");
             if error == HistoryError::PositionLost {
                 match Window::load(&*self.history, self.options.window_bytes).await {

@@ -22,6 +22,7 @@ pub mod publication;
 pub mod codec;
 pub mod config;
 pub mod metrics;
+pub mod panics;
 pub mod protocol;
 pub mod shutdown;
 

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     notification::{Fingerprint, Notification},
+    panics::contain,
     position::{Epoch, Offset, Position},
     publication::{Publication, Receipt, Timestamp},
     region::Region,
@@ -259,7 +260,8 @@ impl Writer {
             };
             let batch: Vec<Job> = first.into_iter().chain(jobs.try_iter()).take(MAX_BATCH).collect();
             let (appends, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.append, job.answer)).unzip();
-            match self.commit(&appends) {
+            let committed = contain("the writer of the history", || self.commit(&appends));
+            match committed.unwrap_or_else(|| Err(broken())) {
                 Ok(outcome) => {
                     if outcome.changed {
                         changed.send_replace(());
@@ -334,6 +336,12 @@ fn file_id(path: &Path) -> Option<FileId> {
 fn moved() -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED);
     rusqlite::Error::SqliteFailure(code, Some("the file was moved, deleted or replaced".into()))
+}
+
+/// Whatever the writer was at was rolled back: the posts that waited for it can be made again.
+fn broken() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERNAL);
+    rusqlite::Error::SqliteFailure(code, Some("a fault of the server".into()))
 }
 
 fn leaves_connection_usable(error: &rusqlite::Error) -> bool {

@@ -7,6 +7,8 @@
 //! A client that takes what it is sent costs a write and nothing else. Of one that does not, the rest of the frame
 //! that was begun is kept, which is shared with all others; its subscription falls behind and reads on from its own
 //! position when there is room again, many publications in one write.
+//!
+//! A panic while one client is served ends that client alone: it is cut, and comes back.
 
 use std::{
     collections::VecDeque,
@@ -28,6 +30,7 @@ use crate::{
     hub::{Event, Published, Start},
     limits::Permit,
     metrics::TransportKind,
+    panics::contain,
     protocol::{Disconnect, Frame, MAX_INCOMING, Wire},
     subscription::{BATCH, CatchUp, Due, Feed, StoreRead, Subscription},
 };
@@ -44,6 +47,9 @@ const READS_IN_A_ROW: usize = 8;
 /// How much may be waiting for a client beside publications, in bytes. More than this are answers to Pings that it
 /// does not read; they may be left out (RFC 6455 §5.5.3).
 const MAX_ANSWERS: usize = 4 * 1024;
+
+/// What breaks, in the log, where one client is served; it has to come back.
+const A_CONNECTION: &str = "a connection";
 
 /// The end of a chunked body (RFC 9112 §7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -177,16 +183,18 @@ impl<S: Read + Write> Shard<S> {
             decoder: Decoder::new(MAX_INCOMING),
             outbox: None,
         });
-        match greeting {
-            Ok(hello) => self.greet(id.key, head, hello),
-            Err(disconnect) => self.say_goodbye(id.key, &head, disconnect),
-        }
-        if self.draining && self.is_open(id.key) {
-            self.restart(id.key);
-        }
-        if !early.is_empty() && self.has(id) {
-            self.received(id.key, &mut early.to_vec());
-        }
+        self.serve(id.key, |shard| {
+            match greeting {
+                Ok(hello) => shard.greet(id.key, head, hello),
+                Err(disconnect) => shard.say_goodbye(id.key, &head, disconnect),
+            }
+            if shard.draining && shard.is_open(id.key) {
+                shard.restart(id.key);
+            }
+            if !early.is_empty() && shard.has(id) {
+                shard.received(id.key, &mut early.to_vec());
+            }
+        });
         self.has(id).then_some(id)
     }
 
@@ -222,7 +230,8 @@ impl<S: Read + Write> Shard<S> {
                 };
                 let lost: Vec<usize> =
                     self.clients.iter().filter(|(_, client)| is_lost(client)).map(|(key, _)| key).collect();
-                lost.into_iter().for_each(|key| self.disconnect(key, Disconnect::PositionLost));
+                lost.into_iter()
+                    .for_each(|key| self.serve(key, |shard| shard.disconnect(key, Disconnect::PositionLost)));
             }
         }
     }
@@ -239,7 +248,7 @@ impl<S: Read + Write> Shard<S> {
                 behind.push(key);
             }
         }
-        behind.into_iter().for_each(|key| self.advance(key));
+        behind.into_iter().for_each(|key| self.serve(key, |shard| shard.advance(key)));
     }
 
     /// Writes what was taken to everybody who is live. The path that all the others exist to keep short.
@@ -247,45 +256,28 @@ impl<S: Read + Write> Shard<S> {
         if self.feed.batch().is_empty() {
             return;
         }
-        let batch = self.feed.batch();
         let mut tally = Tally::default();
         let mut slices = Slices::default();
-        let mut gone = Vec::new();
-        for (key, client) in &mut self.clients {
-            let Stage::Open(subscription) = &mut client.stage else { continue };
-            let due = self.feed.due(subscription);
-            if due == 0 {
-                continue;
-            }
-            if client.is_blocked {
-                // By a heartbeat or an answer, which it has not taken whole.
-                self.feed.fall_behind(subscription, due.trailing_zeros() as usize);
-                self.connections.metrics.lagged();
-                continue;
-            }
-            slices.select(due, client.wire, batch, &mut tally);
-            match write(&mut client.socket, &slices.slices) {
-                Ok(written) if written == slices.bytes => slices.whole += 1,
-                Ok(written) => {
-                    let (at, start) = slices.position(written);
-                    let which: Vec<usize> = bits(due).collect();
-                    which[..at].iter().for_each(|published| tally.handed[*published] += 1);
-                    let begun = &batch[which[at]];
-                    let mut missed = which[at];
-                    if start > 0 {
-                        let rest = begun.frame.rest(client.wire, start);
-                        client.outbox = Some(Box::new(Outbox { rest, of: Some(begun.clone()), ..Outbox::default() }));
-                        missed += 1;
+        let (mut looked_at, mut gone) = (0, Vec::new());
+        // One net under all of them, since one under each could be measured.
+        loop {
+            let pass = || {
+                for (key, client) in self.clients.iter_mut().skip(looked_at) {
+                    looked_at += 1;
+                    let due = client.stage.subscription().map_or(0, |subscription| self.feed.due(subscription));
+                    if due > 0 && client.give(due, &self.feed, &mut slices, &mut tally, &self.connections).is_err() {
+                        gone.push(key);
                     }
-                    client.is_blocked = true;
-                    self.feed.fall_behind(subscription, missed);
-                    self.connections.metrics.lagged();
                 }
-                Err(_) => gone.push(key),
+            };
+            if contain(A_CONNECTION, pass).is_some() {
+                break;
             }
+            // Whoever broke is the last that was looked at; the others go on behind it.
+            gone.extend(self.clients.iter().nth(looked_at - 1).map(|(key, _)| key));
         }
         slices.settle(&mut tally);
-        tally.report(batch, &self.connections);
+        tally.report(self.feed.batch(), &self.connections);
         self.feed.finish_batch();
         gone.into_iter().for_each(|key| self.remove(key));
     }
@@ -296,7 +288,7 @@ impl<S: Read + Write> Shard<S> {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.read(id, &mut buffer, ends);
+        self.serve(id.key, |shard| shard.read(id, &mut buffer, ends));
         self.buffer = buffer;
     }
 
@@ -324,7 +316,7 @@ impl<S: Read + Write> Shard<S> {
     pub fn writable(&mut self, id: Id) {
         if self.has(id) && self.clients[id.key].is_blocked {
             self.clients[id.key].is_blocked = false;
-            self.advance(id.key);
+            self.serve(id.key, |shard| shard.advance(id.key));
         }
     }
 
@@ -343,9 +335,12 @@ impl<S: Read + Write> Shard<S> {
 
     /// A page of the store, or why there is none.
     pub fn page(&mut self, id: Id, read: StoreRead, page: Result<Page, HistoryError>) {
-        if !self.has(id) {
-            return;
+        if self.has(id) {
+            self.serve(id.key, |shard| shard.take_page(id, read, page));
         }
+    }
+
+    fn take_page(&mut self, id: Id, read: StoreRead, page: Result<Page, HistoryError>) {
         let client = &mut self.clients[id.key];
         // It may have been closed meanwhile.
         let Stage::Open(subscription) = &mut client.stage else { return };
@@ -382,7 +377,9 @@ impl<S: Read + Write> Shard<S> {
         }
         let mut due = std::mem::take(&mut self.due);
         while self.beats.due(now, &mut due) {
-            due.iter().for_each(|key| self.beat(*key as usize));
+            for key in due.iter().map(|key| *key as usize) {
+                self.serve(key, |shard| shard.beat(key));
+            }
         }
         self.due = due;
     }
@@ -392,7 +389,15 @@ impl<S: Read + Write> Shard<S> {
         self.offer();
         self.draining = true;
         let open: Vec<usize> = self.clients.iter().map(|(key, _)| key).filter(|key| self.is_open(*key)).collect();
-        open.into_iter().for_each(|key| self.restart(key));
+        open.into_iter().for_each(|key| self.serve(key, |shard| shard.restart(key)));
+    }
+
+    /// Does what concerns one client. A panic ends it alone: it is cut, since nobody knows how much of a frame its socket
+    /// has taken.
+    fn serve(&mut self, key: usize, work: impl FnOnce(&mut Self)) {
+        if contain(A_CONNECTION, || work(self)).is_none() && self.clients.contains(key) {
+            self.remove(key);
+        }
     }
 
     /// The head of the answer, hello, and what was missed, in one write.
@@ -624,6 +629,46 @@ impl Stage {
 }
 
 impl<S: Write> Client<S> {
+    /// Writes what of the batch is due; what the socket does not take, the client reads on by itself.
+    #[inline]
+    fn give<'a>(
+        &mut self,
+        due: Due,
+        feed: &'a Feed,
+        slices: &mut Slices<'a>,
+        tally: &mut Tally,
+        connections: &Connections,
+    ) -> io::Result<()> {
+        let Stage::Open(subscription) = &mut self.stage else { return Ok(()) };
+        if self.is_blocked {
+            // By a heartbeat or an answer, which it has not taken whole.
+            feed.fall_behind(subscription, due.trailing_zeros() as usize);
+            connections.metrics.lagged();
+            return Ok(());
+        }
+        let batch = feed.batch();
+        slices.select(due, self.wire, batch, tally);
+        let written = write(&mut self.socket, &slices.slices)?;
+        if written == slices.bytes {
+            slices.whole += 1;
+            return Ok(());
+        }
+        let (at, start) = slices.position(written);
+        let which: Vec<usize> = bits(due).collect();
+        which[..at].iter().for_each(|published| tally.handed[*published] += 1);
+        let begun = &batch[which[at]];
+        let mut missed = which[at];
+        if start > 0 {
+            let rest = begun.frame.rest(self.wire, start);
+            self.outbox = Some(Box::new(Outbox { rest, of: Some(begun.clone()), ..Outbox::default() }));
+            missed += 1;
+        }
+        self.is_blocked = true;
+        feed.fall_behind(subscription, missed);
+        connections.metrics.lagged();
+        Ok(())
+    }
+
     /// Bytes for this client alone: at once, or behind what waits already.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.is_blocked || self.outbox.is_some() {
@@ -761,10 +806,11 @@ impl<'a> Slices<'a> {
             return;
         }
         self.settle(tally);
-        self.key = Some((due, wire));
         self.slices.clear();
         self.slices.extend(bits(due).map(|at| IoSlice::new(batch[at].frame.bytes(wire))));
         self.bytes = self.slices.iter().map(|slice| slice.len()).sum();
+        // Last: after a panic above, nobody may take these for the next client's.
+        self.key = Some((due, wire));
     }
 
     fn position(&self, written: usize) -> (usize, usize) {
@@ -772,7 +818,7 @@ impl<'a> Slices<'a> {
     }
 
     fn settle(&mut self, tally: &mut Tally) {
-        if let Some((due, _)) = self.key {
+        if let Some((due, _)) = self.key.take() {
             bits(due).for_each(|at| tally.handed[at] += self.whole);
             self.whole = 0;
         }
@@ -801,29 +847,52 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::resume_unwind;
+
     use super::*;
     use crate::{
-        history::{Retention, memory::MemoryHistory},
+        history::{Append, History, Retention, memory::MemoryHistory},
         hub::{Hub, HubOptions},
         limits::Limits,
         metrics::Metrics,
+        notification::{Notification, Post},
         rates::Rate,
         region::Regions,
         shutdown::Shutdown,
     };
 
-    /// What the client has sent; it takes everything.
+    /// What the client has sent and got; it takes everything.
     #[derive(Default)]
-    struct Socket(VecDeque<u8>);
+    struct Socket {
+        sent: VecDeque<u8>,
+        got: Vec<u8>,
+        /// Whoever touches it panics: a fault of ours while this client is served.
+        is_broken: bool,
+    }
+
+    impl Socket {
+        fn touch(&self) {
+            if self.is_broken {
+                resume_unwind(Box::new("a fault of ours"));
+            }
+        }
+
+        fn got(&self, text: &str) -> usize {
+            self.got.windows(text.len()).filter(|bytes| *bytes == text.as_bytes()).count()
+        }
+    }
 
     impl Read for Socket {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            if self.0.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { self.0.read(buffer) }
+            self.touch();
+            if self.sent.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { self.sent.read(buffer) }
         }
     }
 
     impl Write for Socket {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.touch();
+            self.got.extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -833,8 +902,15 @@ mod tests {
     }
 
     async fn shard() -> Shard<Socket> {
+        shard_of(history()).await
+    }
+
+    fn history() -> MemoryHistory {
         let day = Duration::from_secs(24 * 60 * 60);
-        let history = MemoryHistory::new(Retention { max_count: 10, max_age: day, dedup_window: day });
+        MemoryHistory::new(Retention { max_count: 10, max_age: day, dedup_window: day })
+    }
+
+    async fn shard_of(history: MemoryHistory) -> Shard<Socket> {
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::open(Arc::new(history), HubOptions::default(), metrics.clone()).await.expect("a hub");
         let heartbeat = Duration::from_secs(25);
@@ -843,15 +919,19 @@ mod tests {
     }
 
     fn open(shard: &mut Shard<Socket>) -> Id {
+        try_open(shard, Socket::default()).expect("it stays")
+    }
+
+    fn try_open(shard: &mut Shard<Socket>, socket: Socket) -> Option<Id> {
         let Ok(permit) = Limits::new(1, 1).admit(None) else { panic!("there is room for one") };
         let wish = Wish::Subscribe(shard.connections.hub.start(Regions::All, None));
-        let (socket, wire) = (Socket::default(), Wire::WebSocket);
+        let wire = Wire::WebSocket;
         let opening = Opening { socket, wire, permit, head: Bytes::new(), early: Bytes::new(), wish };
-        shard.open(opening, 0).expect("it stays")
+        shard.open(opening, 0)
     }
 
     fn send(shard: &mut Shard<Socket>, id: Id, frame: &[u8]) {
-        shard.socket(id).0.extend(frame);
+        shard.socket(id).sent.extend(frame);
         shard.readable(id, false);
     }
 
@@ -869,5 +949,47 @@ mod tests {
         send(&mut shard, id, &binary);
         shard.tick(Instant::now() + CLOSE_TIMEOUT);
         assert!(!shard.has(id), "it has not answered in time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_while_one_client_is_served_costs_that_client_alone() {
+        type Act = fn(&mut Shard<Socket>, Id);
+        let acts: [(&str, Act); 4] = [
+            ("a publication is written", |shard, _| shard.offer()),
+            ("it is read", |shard, id| shard.readable(id, false)),
+            ("it has room again", |shard, id| {
+                shard.clients[id.key].is_blocked = true;
+                shard.clients[id.key].outbox.get_or_insert_default().answers.push(0);
+                shard.writable(id);
+            }),
+            ("a heartbeat is due", |shard, _| shard.tick(Instant::now() + shard.connections.heartbeat)),
+        ];
+        for (what, act) in acts {
+            let history = history();
+            let mut shard = shard_of(history.clone()).await;
+            let hub = shard.connections.hub.clone();
+            let mut receiver = hub.receive();
+            let running = tokio::spawn(hub.clone().run());
+            let [before, broken, behind] = std::array::from_fn(|_| open(&mut shard));
+            shard.socket(broken).is_broken = true;
+            let body = br#"{"region":"US","videos":[{"id":1,"title":"t"}]}"#;
+            let Ok(Post::Publish(notification)) = Notification::parse(body, &Regions::All) else { unreachable!() };
+            let append = Append { notification, key: None, subscribers: 3 };
+            history.append(append).await.expect("memory is never away");
+            shard.take(receiver.recv().await.expect("the hub runs"));
+
+            act(&mut shard, broken);
+            shard.offer();
+            assert!(!shard.has(broken), "{what}");
+            assert_eq!(hub.subscribers(&"US".parse().expect("a region")), 2, "{what}");
+            for id in [before, behind] {
+                assert!(shard.has(id), "{what}");
+                assert_eq!(shard.socket(id).got("new_trending"), 1, "{what}");
+            }
+            running.abort();
+        }
+        let mut shard = shard().await;
+        assert!(try_open(&mut shard, Socket { is_broken: true, ..Socket::default() }).is_none(), "it said hello");
+        open(&mut shard);
     }
 }

@@ -2,9 +2,7 @@
 //! time.
 
 use std::{
-    any::Any,
     io::{self, IoSlice, Read, Write},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -31,6 +29,7 @@ use crate::{
     connection::Connections,
     history::{HistoryError, Page},
     hub::Event,
+    panics::contain,
     subscription::{BATCH, StoreRead},
 };
 
@@ -148,17 +147,10 @@ fn start(connections: &Connections, number: usize) -> io::Result<(Mailbox, JoinH
         runtime: Handle::current(),
     };
     let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-        // A fault that ends one round ends the clients of this shard, which come back; the others never notice.
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| thread.run())) {
-            tracing::error!(shard = number, panic = text(&*panic), "a shard broke; its clients have to come back");
-        }
+        // The last resort: what concerns one client, the shard catches itself. The other shards never notice.
+        while contain("a shard with all its clients", || thread.run()).is_none() {}
     })?;
     Ok((mailbox, thread))
-}
-
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
 }
 
 struct Thread {

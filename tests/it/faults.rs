@@ -25,15 +25,18 @@ async fn post(server: &Server, id: u32) -> Response {
 }
 
 /// What a client gets, read as it comes: one that does not read is not there for its heartbeats.
-struct Messages(mpsc::UnboundedReceiver<Value>);
+pub struct Messages(mpsc::UnboundedReceiver<Value>);
 
 impl Messages {
-    async fn of_socket(server: &Server) -> Self {
-        let (mut socket, _) = Socket::open(server, "").await;
+    pub async fn of_socket(server: &Server) -> Self {
+        Self::of(Socket::open(server, "").await.0)
+    }
+
+    pub fn of(mut socket: Socket) -> Self {
         Self::forward(async move |sender| while sender.send(socket.message().await).is_ok() {})
     }
 
-    async fn of_events(server: &Server) -> Self {
+    pub async fn of_events(server: &Server) -> Self {
         let mut events = EventStream::connect(server, "").await;
         Self::forward(async move |sender| {
             while let Some(event) = events.event().await
@@ -51,7 +54,7 @@ impl Messages {
         Self(receiver)
     }
 
-    async fn next(&mut self, kind: &str) -> Value {
+    pub async fn next(&mut self, kind: &str) -> Value {
         loop {
             let message = timeout(PATIENCE, self.0.recv()).await.expect("a message in time");
             let message = message.expect("the client stays connected");
@@ -61,12 +64,12 @@ impl Messages {
         }
     }
 
-    async fn publication(&mut self) -> Value {
+    pub async fn publication(&mut self) -> Value {
         self.next("new_trending").await["videos"][0]["id"].clone()
     }
 
     /// Heartbeats from now on.
-    async fn beats(&mut self, count: usize) {
+    pub async fn beats(&mut self, count: usize) {
         while self.0.try_recv().is_ok_and(|message| message["type"] != "new_trending") {}
         for _ in 0..count {
             self.next("heartbeat").await;
@@ -82,7 +85,7 @@ async fn published(server: &Server) -> Vec<String> {
 }
 
 /// The scenario that all faults share: clients are connected, posts are made, the fault comes and goes.
-async fn survives(mut server: Server, fault: impl FnOnce(&Server), mend: impl FnOnce(&Server)) {
+pub async fn survives(mut server: Server, fault: impl FnOnce(&Server), mend: impl FnOnce(&Server)) {
     /// No fault lets so many posts pass.
     const MOST: u32 = 60;
 

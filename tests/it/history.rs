@@ -669,6 +669,54 @@ async fn a_file_that_a_kill_left_is_taken_up_again() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_torn_anywhere_is_taken_up_to_its_last_whole_commit() {
+    /// <https://sqlite.org/fileformat2.html#the_write_ahead_log>
+    const HEADER: usize = 32;
+    const FRAME: usize = 24 + 4096;
+
+    let live = tempfile::tempdir().unwrap();
+    let retention = Retention { max_count: 3, ..KEEP };
+    let history = open(&live, retention).unwrap();
+    let epoch = head(&history).await.epoch;
+    let log = || fs::read(live.path().join("history.db-wal")).unwrap();
+    // How long the log is once so many are published.
+    let (mut ends, mut receipts) = (vec![log().len()], Vec::new());
+    for id in 1..=5 {
+        receipts.push(append(&history, "US", id).await);
+        ends.push(log().len());
+    }
+    let (file, whole) = (fs::read(live.path().join("history.db")).unwrap(), log());
+
+    let frames = (HEADER..whole.len()).step_by(FRAME);
+    assert_eq!((whole.len() - HEADER) % FRAME, 0);
+    let cuts = frames.clone().flat_map(|at| [at, at + 10, at + 2000]).chain([0, 7]);
+    let cuts = cuts.map(|at| (at, whole[..at].to_vec()));
+    // What a disk did not write may be anything.
+    let flips = frames.flat_map(|at| [at + 4, at + 2000]).map(|at| {
+        let mut log = whole.clone();
+        log[at] ^= 0x40;
+        (at, log)
+    });
+    for (at, log) in cuts.chain(flips).chain([(whole.len(), whole.clone())]) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("history.db"), &file).unwrap();
+        fs::write(folder.path().join("history.db-wal"), log).unwrap();
+        let history = open(&folder, retention).unwrap_or_else(|error| panic!("torn at {at}: {error}"));
+        let kept = ends.iter().rposition(|end| *end <= at);
+        // One that was never finished is begun anew; nobody knows its epoch.
+        assert_eq!(head(&history).await.epoch == epoch, kept.is_some(), "torn at {at}");
+        let kept = kept.unwrap_or(0);
+        let oldest = kept.saturating_sub(retention.max_count) as u64 + 1;
+        assert_eq!(offsets(&read(&history, 0).await), (oldest..=kept as u64).collect::<Vec<_>>(), "torn at {at}");
+        for (id, first) in (1..).zip(&receipts) {
+            let receipt = append(&history, "US", id).await;
+            assert_eq!((receipt.deduplicated, receipt.id.unwrap().offset), (id <= kept as u64, id), "torn at {at}");
+            assert!(!receipt.deduplicated || receipt == again(first), "torn at {at}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused_and_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let history = open(&folder, KEEP).unwrap();

@@ -1,6 +1,6 @@
 //! Tests of the whole server over real sockets, each against a process of its own.
 //!
-//! What takes minutes is marked `#[ignore]` and run by `tests/run chaos`.
+//! What takes minutes is marked `#[ignore]` and run by `tests/run chaos`, or `kernel`.
 
 mod support;
 
@@ -12,9 +12,11 @@ mod handover;
 mod history;
 mod hostile;
 mod http;
+mod kernel;
 mod limits;
 mod lost;
 mod notify;
+mod panics;
 mod pings;
 mod rates;
 mod resume;

@@ -136,7 +136,12 @@ impl Client {
                 self.world.tally(|tally| tally.lost += 1);
                 return false;
             }
-            Ok(Incoming::Cut) => return false,
+            Ok(Incoming::Cut) => {
+                if link.is_broken() {
+                    self.world.tally(|tally| tally.broken += 1);
+                }
+                return false;
+            }
             Err(_) => {}
         }
         true

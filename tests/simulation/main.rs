@@ -1,7 +1,8 @@
 //! A simulation of history, hub, subscriptions and shard together, replayable from a seed.
 //!
 //! The seed chooses everything: the order in which tasks run, delays, cuts, slow clients, how much of a write a socket
-//! takes, retention, failures of the store, crashes of the hub, a history that is replaced by another. Time is virtual, so a seed takes a millisecond.
+//! takes, retention, failures of the store, crashes of the hub, a panic where one client is served, a history that is
+//! replaced by another. Time is virtual, so a seed takes a millisecond.
 //! The oracle is the plain list of what was accepted ([`model::Truth`]). It is the net under every change of the
 //! fan-out; `tests/faults/run` proves that it bites.
 //!

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice, Read, Write},
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -21,6 +22,8 @@ struct Pipe {
     /// The server was told that there is no room, and not yet that there is again.
     wants_room: bool,
     is_cut: bool,
+    /// The server panicked while it served this client.
+    is_broken: bool,
 }
 
 #[derive(Clone)]
@@ -77,6 +80,14 @@ impl Socket {
         is_news
     }
 
+    /// A fault of the server's own, where it serves this client: a panic, without a line of the hook's for each.
+    fn break_at_times(&self) {
+        if self.random.once_in(500) {
+            self.shared.pipe().is_broken = true;
+            resume_unwind(Box::new("a fault while one client is served"));
+        }
+    }
+
     pub fn has_something(&self) -> bool {
         let pipe = self.shared.pipe();
         pipe.is_cut || !pipe.to_server.is_empty()
@@ -85,6 +96,7 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.break_at_times();
         let mut pipe = self.shared.pipe();
         match pipe.to_server.read(buffer)? {
             0 if pipe.is_cut => Ok(0),
@@ -100,6 +112,7 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.break_at_times();
         let mut pipe = self.shared.pipe();
         if pipe.is_cut {
             return Err(ErrorKind::BrokenPipe.into());
@@ -128,6 +141,10 @@ impl Drop for Socket {
 }
 
 impl Link {
+    pub fn is_broken(&self) -> bool {
+        self.shared.pipe().is_broken
+    }
+
     /// The next message. Can be dropped before it answers; nothing is lost then.
     pub async fn next(&mut self) -> Incoming {
         loop {

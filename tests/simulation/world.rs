@@ -57,12 +57,14 @@ pub struct Tally {
     pub crashes: usize,
     pub replaced: usize,
     pub deduplicated: usize,
+    pub broken: usize,
 }
 
 impl Tally {
     pub fn met_everything(&self) -> bool {
-        let Self { delivered, from_store, recovered, trimmed, capped, lost, crashes, replaced, deduplicated } = *self;
-        ![delivered, from_store, recovered, trimmed, capped, lost, crashes, replaced, deduplicated].contains(&0)
+        let Self { delivered, from_store, recovered, trimmed, capped, lost, crashes, replaced, deduplicated, broken } =
+            *self;
+        ![delivered, from_store, recovered, trimmed, capped, lost, crashes, replaced, deduplicated, broken].contains(&0)
     }
 }
 
@@ -77,6 +79,7 @@ impl AddAssign for Tally {
         self.crashes += other.crashes;
         self.replaced += other.replaced;
         self.deduplicated += other.deduplicated;
+        self.broken += other.broken;
     }
 }
 

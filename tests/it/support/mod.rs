@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod server;
+pub mod strace;
 pub mod witness;
 
 pub use answer::Answer;
