@@ -9,7 +9,7 @@ const SHAPE = /^(https?:\/)?\/(?![/\\])/i;
 /** Browsers skip some of these when they read a URL: `/<tab>/host` would pass as a path. */
 const CONTROLS = /[\\\p{Cc}]/u;
 
-const REGION = /^[\w-]+$/;
+const REGION = /^[\w-]{1,32}$/;
 
 /**
  * @param {any} text

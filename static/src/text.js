@@ -54,7 +54,7 @@ export function text(wanted) {
   function headline(count, codes) {
     const videos = (words[plural.select(count)] ?? words.other).replace("#", () => number.format(count));
     const known = codes.filter((code) => code !== "unknown");
-    if (known.length === 0) return videos;
+    if (!known.length) return videos;
     const named = known.splice(0, MAX_NAMED).map(nameOf).join(", ");
     return `${videos} · ${named}${known.length ? ` ${more(known.length)}` : ""}`;
   }

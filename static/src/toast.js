@@ -152,7 +152,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     const title = make("h2", "headline", { dir: "auto" });
     title.append(anchor(several ? null : pageOf(/** @type {string} */ (regions[0])), headline));
     content.replaceChildren(title);
-    if (shown.length > 0) {
+    if (shown.length) {
       const list = make("ul", "list", { role: "list" });
       list.append(...shown);
       content.append(list);
@@ -199,7 +199,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
       cameFrom?.focus({ preventScroll: true });
       hold("focus", false);
     }
-    if (standing.length > 0) return;
+    if (standing.length) return;
     live.textContent = "";
     hold("hover", false);
   }
@@ -218,7 +218,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   /** @param {Toast} toast */
   function run(toast) {
     clearTimeout(toast.timer);
-    if (holds.size === 0) toast.timer = setTimeout(() => dismiss(toast), lifeMs);
+    if (!holds.size) toast.timer = setTimeout(() => dismiss(toast), lifeMs);
   }
 
   /**

@@ -72,7 +72,7 @@ test("a region goes into a link encoded, and only where it is one", () => {
     regionLink("/trending?region={region}&r={region}", "US", HERE),
     "https://site.test/trending?region=US&r=US",
   );
-  for (const region of ["unknown", "$&", "..", "a/b", "a&b=c", "<b>", "", "\ud800"]) {
+  for (const region of ["unknown", "$&", "..", "a/b", "a&b=c", "<b>", "", "\ud800", "x".repeat(33)]) {
     assert.equal(regionLink("/trending/{region}", region, HERE), null, region);
   }
   for (const template of [undefined, "javascript:alert('{region}')", "//{region}", "{region}", "data:,{region}"]) {

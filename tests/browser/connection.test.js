@@ -99,7 +99,7 @@ test("a planned restart is waited for as long as the server says", async () => {
 });
 
 test("a link that is silent though it looks open is found within one and a half heartbeats", async () => {
-  const heartbeat_ms = 20_000;
+  const heartbeat_ms = 24_000;
   site.answers = false;
   site.onSocket = (socket) => hello(socket, { heartbeat_ms });
   await open();
