@@ -87,7 +87,7 @@ async fn every_client_is_told_when_to_come_back(signal: Signal) {
     let sockets_folder = tempfile::tempdir().unwrap();
     let unix = sockets_folder.path().join("n.sock");
     let listen = format!("unix:{}", unix.display());
-    let flags = ["--listen", &listen, "--reconnect-rate", "1/s"];
+    let flags = ["--listen", &listen, "--reconnect-rate", "1/s", "--handshake-rate-per-ip", "100000/s"];
     let mut server = Server::start(&flags).await;
     let mut sockets = Vec::new();
     for _ in 0..SOCKETS {
