@@ -1,6 +1,7 @@
 //! A real server process, and real clients to talk to it.
 
 pub mod answer;
+pub mod attacks;
 pub mod client;
 pub mod frames;
 pub mod mount;
