@@ -38,6 +38,7 @@ pub mod token;
 
 pub mod connection;
 pub mod http;
+pub mod pending;
 pub mod transport;
 
 // The process.

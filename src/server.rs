@@ -39,6 +39,7 @@ use tower::Service;
 
 use crate::{
     config::Listen,
+    pending::{Pending, PendingConnection},
     shutdown::Shutdown,
     transport::{
         Peer, shards,
@@ -173,7 +174,13 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 /// Accepts until the shutdown starts, then closes the listener. Clients that are connected live on in tasks that
 /// `shutdown` waits for.
-pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, write_timeout: Duration) {
+pub async fn accept(
+    listener: Listener,
+    router: Router,
+    pending: Arc<Pending>,
+    shutdown: Shutdown,
+    write_timeout: Duration,
+) {
     if let Listener::Tcp(listener) = &listener {
         // Data that nobody acknowledges for so long was sent to a client that is gone. Accepted sockets inherit it.
         let _ = socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_timeout));
@@ -185,9 +192,13 @@ pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, writ
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                shutdown.spawn(serve(stream, write_timeout, peer, router.clone(), shutdown.clone()));
-            }
+            Ok((stream, peer)) => match pending.admit(peer.0) {
+                Ok(pending) => {
+                    shutdown.spawn(serve(stream, write_timeout, peer, pending, router.clone(), shutdown.clone()));
+                }
+                // Closed without a word, which is all that a flood should cost.
+                Err(_) => {}
+            },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted");
@@ -207,19 +218,34 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Waits for the first bytes of a request, then for its end. Only what is about to be read gets buffers: of a thousand
 /// clients that come at once, few hold any at the same time.
-async fn serve(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
+async fn serve(
+    stream: Stream,
+    write_timeout: Duration,
+    peer: Peer,
+    pending: PendingConnection,
+    router: Router,
+    shutdown: Shutdown,
+) {
     let begun = tokio::select! {
         begun = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => begun,
+        () = pending.crowded_out() => return,
         () = shutdown.started() => return,
     };
     if matches!(begun, Ok(Ok(()))) {
-        Box::pin(talk(stream, write_timeout, peer, router, shutdown)).await;
+        Box::pin(talk(stream, write_timeout, peer, pending, router, shutdown)).await;
     }
 }
 
 /// Answers requests until the connection ends or a transport takes it over.
-async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
-    let line = Arc::new(Line::default());
+async fn talk(
+    stream: Stream,
+    write_timeout: Duration,
+    peer: Peer,
+    pending: PendingConnection,
+    router: Router,
+    shutdown: Shutdown,
+) {
+    let line = Arc::new(Line { pending, state: Mutex::default() });
     let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
     let service = service_fn(|request| {
         let response = answer(router.clone(), request, peer, line.clone());
@@ -236,6 +262,7 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
+            () = line.pending.crowded_out() => return,
             () = shutdown.started() => {
                 connection.as_mut().graceful_shutdown();
                 poll_fn(|context| line.poll(connection.as_mut(), context)).await
@@ -252,6 +279,7 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
 /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy that
 /// keeps connections would else lose the post of somebody else on it.
 async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
+    line.pending.asks();
     request.extensions_mut().insert(peer);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // Who waits for a word before sending a body has been given another one.
@@ -270,6 +298,7 @@ async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, 
     {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    line.pending.waits();
     response
 }
 
@@ -333,8 +362,10 @@ impl Drop for WatchedBody {
 }
 
 /// What the two ends of one connection share: hyper, which owns the socket, and the task that may have to take it away.
-#[derive(Default)]
-struct Line(Mutex<LineState>);
+struct Line {
+    pending: PendingConnection,
+    state: Mutex<LineState>,
+}
 
 #[derive(Default)]
 struct LineState {
@@ -349,7 +380,7 @@ struct LineState {
 
 impl Line {
     fn state(&self) -> MutexGuard<'_, LineState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drives the connection; ready, too, as soon as the head of a response is encoded whose body comes from elsewhere.
