@@ -25,5 +25,6 @@ mod soak;
 mod sse;
 mod stalled;
 mod startup;
+mod vanished;
 mod websocket;
 mod websocket_ends;

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attacks;
+pub mod blackout;
 pub mod client;
 pub mod frames;
 pub mod mount;
