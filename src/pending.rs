@@ -147,11 +147,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_waited_longest_makes_room_and_nobody_who_is_being_answered() {
         let pending = pending(FEWEST, "127.0.0.0/8");
-        let mut all: Vec<_> = (0..FEWEST).map(|_| pending.admit(None).ok().expect("room")).collect();
+        let mut all: Vec<_> = (0..FEWEST).map(|_| pending.admit(None).expect("room")).collect();
         all[0].asks();
         all[1].asks();
         all[1].waits();
-        all.push(pending.admit(None).ok().expect("room is made"));
+        all.push(pending.admit(None).expect("room is made"));
         for (number, connection) in all.iter().enumerate() {
             assert_eq!(is_out(connection).await, number == 2, "{number}");
         }
@@ -166,9 +166,9 @@ mod tests {
     async fn an_address_has_its_own_bound_unless_it_is_a_proxy() {
         let pending = pending(1000, "127.0.0.0/8");
         let [stranger, proxy]: [Option<IpAddr>; 2] = ["1.1.1.1", "127.0.0.1"].map(|text| text.parse().ok());
-        let strangers = [(); FEWEST as usize].map(|()| pending.admit(stranger).ok().expect("room"));
+        let strangers = [(); FEWEST as usize].map(|()| pending.admit(stranger).expect("room"));
         assert_eq!(pending.admit(stranger).err(), Some(Refusal::AddressFull));
-        let _others = [(); 2 * FEWEST as usize].map(|()| pending.admit(proxy).ok().expect("room"));
+        let _others = [(); 2 * FEWEST as usize].map(|()| pending.admit(proxy).expect("room"));
         drop(strangers);
         assert!(pending.admit(stranger).is_ok());
     }

@@ -192,13 +192,12 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match pending.admit(peer.0) {
-                Ok(pending) => {
+            Ok((stream, peer)) => {
+                // Who is refused is closed without a word, which is all that a flood should cost.
+                if let Ok(pending) = pending.admit(peer.0) {
                     shutdown.spawn(serve(stream, write_timeout, peer, pending, router.clone(), shutdown.clone()));
                 }
-                // Closed without a word, which is all that a flood should cost.
-                Err(_) => {}
-            },
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted");
