@@ -1,13 +1,17 @@
 //! Connections that are no clients yet: how many there may be, and which of them makes room for another.
 //!
 //! Whoever connects holds a descriptor before it has said a word. Where too many do, the one goes that has waited longest:
-//! who means it asks right after connecting, so it takes many newcomers a moment to crowd it out. One whose request is
-//! being answered is never ended, nor is a client.
+//! who means it asks right after connecting, so it takes many newcomers a moment to crowd it out. It is one of those that
+//! have never asked anything, or of those that are kept for a next request, whichever are more: so neither crowd takes the
+//! other's places. One whose request is being answered is never ended, nor is a client.
 
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -37,17 +41,25 @@ pub struct Pending {
     waiting: Mutex<Waiting>,
 }
 
-/// Those that have asked nothing that is still to be answered, from the one that has waited longest.
+/// Those that have asked nothing that is still to be answered, by their turn: from the one that has waited longest.
 #[derive(Default)]
 struct Waiting {
-    by_turn: BTreeMap<u64, Arc<Notify>>,
+    silent: BTreeMap<u64, Arc<Notify>>,
+    kept: BTreeMap<u64, Arc<Notify>>,
     last_turn: u64,
+}
+
+impl Waiting {
+    fn pop(&mut self) -> Option<Arc<Notify>> {
+        let more = if self.silent.len() >= self.kept.len() { &mut self.silent } else { &mut self.kept };
+        more.pop_first().map(|(_, oldest)| oldest)
+    }
 }
 
 /// A connection that is no client; it counts until this is dropped.
 pub struct PendingConnection {
     pending: Arc<Pending>,
-    turn: Mutex<Option<u64>>,
+    turn: AtomicU64,
     crowded_out: Arc<Notify>,
     _permit: Permit,
 }
@@ -79,17 +91,19 @@ impl Pending {
         let permit = self.counted.admit(peer.filter(|_| !is_proxy))?;
         let room = self.descriptors.saturating_sub(self.clients.connected()).clamp(FEWEST, MOST);
         if self.counted.connected() > room {
-            let (_, oldest) = self.waiting().by_turn.pop_first().ok_or(Refusal::Full)?;
-            oldest.notify_one();
+            self.waiting().pop().ok_or(Refusal::Full)?.notify_one();
             self.metrics.refused("no_request");
         }
         let connection = PendingConnection {
             pending: self.clone(),
-            turn: Mutex::default(),
+            turn: AtomicU64::default(),
             crowded_out: Arc::default(),
             _permit: permit,
         };
-        connection.waits();
+        let mut waiting = self.waiting();
+        let turn = connection.next_turn(&mut waiting);
+        waiting.silent.insert(turn, connection.crowded_out.clone());
+        drop(waiting);
         Ok(connection)
     }
 
@@ -99,29 +113,31 @@ impl Pending {
 }
 
 impl PendingConnection {
-    /// It has been answered, or has asked nothing yet.
-    pub fn waits(&self) {
-        let mut waiting = self.pending.waiting();
-        waiting.last_turn += 1;
-        let turn = waiting.last_turn;
-        waiting.by_turn.insert(turn, self.crowded_out.clone());
-        *self.turn() = Some(turn);
-    }
-
     /// It has asked something: it stays until it is answered.
     pub fn asks(&self) {
-        if let Some(turn) = self.turn().take() {
-            self.pending.waiting().by_turn.remove(&turn);
+        let mut waiting = self.pending.waiting();
+        let turn = self.turn.load(Ordering::Relaxed);
+        if waiting.silent.remove(&turn).is_none() {
+            waiting.kept.remove(&turn);
         }
+    }
+
+    /// It has been answered, and may ask again.
+    pub fn is_answered(&self) {
+        let mut waiting = self.pending.waiting();
+        let turn = self.next_turn(&mut waiting);
+        waiting.kept.insert(turn, self.crowded_out.clone());
+    }
+
+    fn next_turn(&self, waiting: &mut Waiting) -> u64 {
+        waiting.last_turn += 1;
+        self.turn.store(waiting.last_turn, Ordering::Relaxed);
+        waiting.last_turn
     }
 
     /// Returns when it has to make room.
     pub async fn crowded_out(&self) {
         self.crowded_out.notified().await;
-    }
-
-    fn turn(&self) -> MutexGuard<'_, Option<u64>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,7 +166,7 @@ mod tests {
         let mut all: Vec<_> = (0..FEWEST).map(|_| pending.admit(None).expect("room")).collect();
         all[0].asks();
         all[1].asks();
-        all[1].waits();
+        all[1].is_answered();
         all.push(pending.admit(None).expect("room is made"));
         for (number, connection) in all.iter().enumerate() {
             assert_eq!(is_out(connection).await, number == 2, "{number}");
@@ -158,8 +174,11 @@ mod tests {
         drop(all.remove(2));
         all.iter().for_each(PendingConnection::asks);
         assert_eq!(pending.admit(None).err(), Some(Refusal::Full), "all are being answered");
+        all.iter().for_each(PendingConnection::is_answered);
+        let _silent = pending.admit(None).expect("room is made by those that are more");
+        assert!(is_out(&all[0]).await, "kept for longest");
         drop(all);
-        assert!(pending.waiting().by_turn.is_empty());
+        assert!(pending.waiting().kept.is_empty());
     }
 
     #[tokio::test]

@@ -297,7 +297,7 @@ async fn answer(mut router: Router, mut request: Request<Incoming>, peer: Peer, 
     {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    line.pending.waits();
+    line.pending.is_answered();
     response
 }
 
