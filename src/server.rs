@@ -226,11 +226,11 @@ async fn serve(
     shutdown: Shutdown,
 ) {
     let begun = tokio::select! {
-        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => begun,
+        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.has_begun()) => begun,
         () = pending.crowded_out() => return,
         () = shutdown.started() => return,
     };
-    if matches!(begun, Ok(Ok(()))) {
+    if matches!(begun, Ok(Ok(true))) {
         Box::pin(talk(stream, write_timeout, peer, pending, router, shutdown)).await;
     }
 }
@@ -438,12 +438,12 @@ impl Stream {
         }
     }
 
-    /// Returns once there is something to read, or the end.
-    async fn readable(&self) -> io::Result<()> {
+    /// Returns once there is something to read, or the end, and whether it may be the first.
+    async fn has_begun(&self) -> io::Result<bool> {
         match self {
             // Not `readable`, which also returns where there is nothing: too often to rely on.
-            Self::Tcp(stream) => stream.peek(&mut [0]).await.map(drop),
-            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream) => stream.peek(&mut [0]).await.map(|length| length > 0),
+            Self::Unix(stream) => stream.readable().await.map(|()| true),
         }
     }
 
