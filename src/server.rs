@@ -66,6 +66,10 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_DRAINED: usize = 1024 * 1024;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many are accepted before other tasks have their turn: in a flood of connects, posts and the hub would else wait
+/// for hundreds of strangers each time.
+const ACCEPTS_IN_A_ROW: usize = 16;
+
 /// How long to wait after the system refused to accept, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -185,7 +189,10 @@ pub async fn accept(
         // Data that nobody acknowledges for so long was sent to a client that is gone. Accepted sockets inherit it.
         let _ = socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_timeout));
     }
-    loop {
+    for number in 1_usize.. {
+        if number.is_multiple_of(ACCEPTS_IN_A_ROW) {
+            tokio::task::yield_now().await;
+        }
         let accepted = tokio::select! {
             biased;
             () = shutdown.started() => return,
