@@ -10,7 +10,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from side import Side
+from side import Side, attacks
 
 # After a fan-out, until the next one: long enough for the server to come to rest.
 GAP_MS = 20
@@ -336,6 +336,36 @@ def sse(bench):
     ]
 
 
+def hostile(bench):
+    """While attackers do their worst, the latency of 1,000 clients beside that of the same clients in calm."""
+    # So many that a single one which something else held up is not the hundredth part.
+    clients, publications = bench.connections // 10, bench.messages * 3 // 2
+
+    def publish(side):
+        return side.publish(publications, gap_ms=GAP_MS // 4)["p99_of_all_us"]
+
+    def calm(side):
+        side.sample()
+        return {"p99_us": publish(side)}
+
+    def under(attack, side):
+        with side.attacked(attack) as told:
+            p99 = publish(side)
+        return {"attack": attack, "p99_us": p99, **told}
+
+    measures = []
+    with bench.side("server", cores=2) as side:
+        side.open(clients)
+        side.publish(2)
+        for attack in attacks():
+            pairs = bench.each(partial(calm, side), partial(under, attack, side))
+            measures.append(Measure(f"p99 under {attack} / in calm", ratio(pairs, "p99_us"), at_most=2))
+            if not all(attacked["connections"] for _, attacked in pairs):
+                side.faults.append(f"{attack} did nothing")
+        side.sample()
+    return [*measures, Measure("the worst of them", max(measure.value for measure in measures), at_most=2)]
+
+
 def metrics(bench):
     """What the server counted, less what the clients did."""
     count = bench.connections // 10
@@ -366,5 +396,7 @@ def metrics(bench):
 
 ROWS = {
     row.__name__: row
-    for row in [delivery, memory, handshake, two_cores, burst, storm, resume, scale, regions, stalled, sse, metrics]
+    for row in [
+        delivery, memory, handshake, two_cores, burst, storm, resume, scale, regions, stalled, hostile, sse, metrics
+    ]
 }

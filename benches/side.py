@@ -10,14 +10,21 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-TOKEN = "bench"
+ATTACK = TARGET / "benches/release/attack"
+
+# Attackers know it too: a slow body without it would be refused before it is slow.
+TOKEN = "test-token"
 
 # Longer than the load waits for anything by itself.
 PATIENCE_S = 120
+
+# Until an attack has got going.
+ATTACK_S = 0.5
 
 
 class Broken(Exception):
@@ -37,6 +44,11 @@ def build():
     if not given:
         subprocess.run(cargo, check=True, cwd=ROOT)
     return Path(given) if given else TARGET / "release/video-notifier"
+
+
+def attacks():
+    """The names of all attacks."""
+    return subprocess.run([ATTACK], capture_output=True, text=True, check=True).stdout.split()
 
 
 class Side:
@@ -119,6 +131,20 @@ class Side:
         self.open(20, transport=transport)
         self.publish(2)
         self.close()
+
+    @contextmanager
+    def attacked(self, attack):
+        """Under an attack, by a process that runs only where nobody else wants to; answers what it did at its end."""
+        told = {}
+        under = ["setpriv", "--pdeathsig", "TERM", "chrt", "--idle", "0"]
+        command = [*under, ATTACK, f"127.0.0.1:{self._port}", attack]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                time.sleep(ATTACK_S)
+                yield told
+                told["connections"] = int(process.communicate()[0].split()[-1])
+            finally:
+                process.kill()
 
     def metrics(self):
         """The server's counters as `{name and labels: value}`."""

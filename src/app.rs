@@ -38,6 +38,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     origin::Origins,
+    pending::Pending,
     rates::{Act, Rate, Rates},
     rejection::{RejectedFor, Rejection},
     server::{self, Listener},
@@ -52,6 +53,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Descriptors that are kept for the database, the listeners and requests that are no clients.
 const RESERVED_DESCRIPTORS: u64 = 100;
 
+/// Of these, what is left to the database and the listeners.
+const OWN_DESCRIPTORS: u64 = 50;
+
 /// An address may do at once what its rate allows it in so many seconds, or more.
 const BURST_SECONDS: u64 = 10;
 
@@ -61,6 +65,7 @@ pub struct App {
     pub shutdown: Shutdown,
     shards: Arc<Shards>,
     router: Router,
+    pending: Arc<Pending>,
     /// Closed, and its directory unlocked, when the app is dropped.
     _history: Arc<dyn History>,
     _lock: Option<File>,
@@ -146,6 +151,14 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = Shards::start(&connections, cores).map_err(StartError::Shards)?;
         let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone(), config.forwarded_header));
+        let limits = Limits::new(max_connections, config.max_connections_per_ip);
+        let pending = Pending::new(
+            descriptors.saturating_sub(OWN_DESCRIPTORS),
+            config.max_connections_per_ip,
+            limits.clone(),
+            proxies.clone(),
+            metrics.clone(),
+        );
         let guesses = Arc::new(Guesses::new(Rate::per_minute(config.wrong_token_rate_per_ip)));
         let metrics_tokens = config.metrics_token.as_ref().map_or(&tokens[..], std::slice::from_ref);
         let authorization = |tokens| Authorization { tokens: Arc::new(Tokens::new(tokens)), guesses: guesses.clone() };
@@ -153,7 +166,7 @@ impl App {
             admission: Admission {
                 shards: shards.clone(),
                 connections,
-                limits: Limits::new(max_connections, config.max_connections_per_ip),
+                limits,
                 origins: origins.clone(),
                 proxies: proxies.clone(),
                 handshakes: rates(Act::Handshake, config.handshake_rate_per_ip, clients * 2),
@@ -180,6 +193,7 @@ impl App {
             shutdown,
             shards,
             router: routes.router(),
+            pending,
             _history: history,
             _lock: None,
             drain: config.drain,
@@ -191,7 +205,8 @@ impl App {
     pub async fn run(self, listeners: Vec<Listener>) {
         let feed = tokio::spawn(self.hub.clone().run());
         for listener in listeners {
-            let accept = server::accept(listener, self.router.clone(), self.shutdown.clone(), self.write_timeout);
+            let (router, pending, shutdown) = (self.router.clone(), self.pending.clone(), self.shutdown.clone());
+            let accept = server::accept(listener, router, pending, shutdown, self.write_timeout);
             self.shutdown.spawn(accept);
         }
         self.shutdown.started().await;

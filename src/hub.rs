@@ -259,9 +259,6 @@ impl Hub {
         let (position, missed) = resumed.flatten().unwrap_or((window.head, 0));
         drop(window);
         let recovered = resumed.map(|resumed| resumed.is_some());
-        if let Some(recovered) = recovered {
-            self.metrics.resumed(recovered);
-        }
         Start { position, recovered, missed, subscriber: Subscriber { hub: self.clone(), regions } }
     }
 

@@ -39,6 +39,7 @@ pub mod token;
 
 pub mod connection;
 pub mod http;
+pub mod pending;
 pub mod transport;
 
 // The process.

@@ -44,7 +44,7 @@ impl Limits {
     /// Admits a client; one without an address (a silent proxy on a Unix socket) counts in all only.
     pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
         let address = address.map(counted);
-        let mut connected = self.connected();
+        let mut connected = self.lock();
         if connected.total >= self.max_connections {
             return Err(Refusal::Full);
         }
@@ -59,14 +59,19 @@ impl Limits {
         Ok(Permit { limits: self.clone(), address })
     }
 
-    fn connected(&self) -> MutexGuard<'_, Connected> {
+    /// How many are connected.
+    pub fn connected(&self) -> u64 {
+        self.lock().total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connected> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut connected = self.limits.connected();
+        let mut connected = self.limits.lock();
         connected.total -= 1;
         if let Some(address) = self.address
             && let Some(count) = connected.by_address.get_mut(&address)
@@ -100,6 +105,6 @@ mod tests {
     fn addresses_that_left_are_forgotten() {
         let limits = Limits::new(3, 2);
         drop(limits.admit("1.1.1.1".parse().ok()));
-        assert!(limits.connected().by_address.is_empty());
+        assert!(limits.lock().by_address.is_empty());
     }
 }

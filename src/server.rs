@@ -39,6 +39,7 @@ use tower::Service;
 
 use crate::{
     config::Listen,
+    pending::{Pending, PendingConnection},
     shutdown::Shutdown,
     transport::{
         Peer, shards,
@@ -67,6 +68,10 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a connection without a request outlives the start of the end: far above any proxy's distance.
 const LINGER: Duration = Duration::from_millis(250);
+
+/// How many are accepted before other tasks have their turn: in a flood of connects, posts and the hub would else wait
+/// for hundreds of strangers each time.
+const ACCEPTS_IN_A_ROW: usize = 16;
 
 /// How long to wait after the system refused to accept, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -176,12 +181,21 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 /// Accepts until the shutdown starts, then closes the listener. Clients that are connected live on in tasks that
 /// `shutdown` waits for.
-pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, write_timeout: Duration) {
+pub async fn accept(
+    listener: Listener,
+    router: Router,
+    pending: Arc<Pending>,
+    shutdown: Shutdown,
+    write_timeout: Duration,
+) {
     if let Listener::Tcp(listener) = &listener {
         // Data that nobody acknowledges for so long was sent to a client that is gone. Accepted sockets inherit it.
         let _ = socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_timeout));
     }
-    loop {
+    for number in 1_usize.. {
+        if number.is_multiple_of(ACCEPTS_IN_A_ROW) {
+            tokio::task::yield_now().await;
+        }
         let accepted = tokio::select! {
             biased;
             () = shutdown.started() => return,
@@ -189,7 +203,10 @@ pub async fn accept(listener: Listener, router: Router, shutdown: Shutdown, writ
         };
         match accepted {
             Ok((stream, peer)) => {
-                shutdown.spawn(serve(stream, write_timeout, peer, router.clone(), shutdown.clone()));
+                // Who is refused is closed without a word, which is all that a flood should cost.
+                if let Ok(pending) = pending.admit(peer.0) {
+                    shutdown.spawn(serve(stream, write_timeout, peer, pending, router.clone(), shutdown.clone()));
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -210,13 +227,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Waits for the first bytes of a request, then for its end. Only what is about to be read gets buffers: of a thousand
 /// clients that come at once, few hold any at the same time.
-async fn serve(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
+async fn serve(
+    stream: Stream,
+    write_timeout: Duration,
+    peer: Peer,
+    pending: PendingConnection,
+    router: Router,
+    shutdown: Shutdown,
+) {
     let begun = tokio::select! {
-        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => begun,
+        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.has_begun()) => begun,
+        () = pending.crowded_out() => return,
         () = lingered(&shutdown) => return,
     };
-    if matches!(begun, Ok(Ok(()))) {
-        Box::pin(talk(stream, write_timeout, peer, router, shutdown)).await;
+    if matches!(begun, Ok(Ok(true))) {
+        Box::pin(talk(stream, write_timeout, peer, pending, router, shutdown)).await;
     }
 }
 
@@ -228,8 +253,15 @@ async fn lingered(shutdown: &Shutdown) {
 }
 
 /// Answers requests until the connection ends or a transport takes it over.
-async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Router, shutdown: Shutdown) {
-    let line = Arc::new(Line::default());
+async fn talk(
+    stream: Stream,
+    write_timeout: Duration,
+    peer: Peer,
+    pending: PendingConnection,
+    router: Router,
+    shutdown: Shutdown,
+) {
+    let line = Arc::new(Line { pending, state: Mutex::default() });
     let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
     let service = service_fn(|request| {
         let response = answer(router.clone(), request, peer, line.clone(), shutdown.clone());
@@ -246,6 +278,7 @@ async fn talk(stream: Stream, write_timeout: Duration, peer: Peer, router: Route
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
+            () = line.pending.crowded_out() => return,
             () = lingered(&shutdown) => {
                 connection.as_mut().graceful_shutdown();
                 poll_fn(|context| line.poll(connection.as_mut(), context)).await
@@ -268,6 +301,7 @@ async fn answer(
     line: Arc<Line>,
     shutdown: Shutdown,
 ) -> Response {
+    line.pending.asks();
     request.extensions_mut().insert(peer);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // Who waits for a word before sending a body has been given another one.
@@ -289,6 +323,7 @@ async fn answer(
     if is_unfit || is_last {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    line.pending.is_answered();
     response
 }
 
@@ -352,8 +387,10 @@ impl Drop for WatchedBody {
 }
 
 /// What the two ends of one connection share: hyper, which owns the socket, and the task that may have to take it away.
-#[derive(Default)]
-struct Line(Mutex<LineState>);
+struct Line {
+    pending: PendingConnection,
+    state: Mutex<LineState>,
+}
 
 #[derive(Default)]
 struct LineState {
@@ -368,7 +405,7 @@ struct LineState {
 
 impl Line {
     fn state(&self) -> MutexGuard<'_, LineState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drives the connection; ready, too, as soon as the head of a response is encoded whose body comes from elsewhere.
@@ -427,12 +464,12 @@ impl Stream {
         }
     }
 
-    /// Returns once there is something to read, or the end.
-    async fn readable(&self) -> io::Result<()> {
+    /// Returns once there is something to read, or the end, and whether it may be the first.
+    async fn has_begun(&self) -> io::Result<bool> {
         match self {
             // Not `readable`, which also returns where there is nothing: too often to rely on.
-            Self::Tcp(stream) => stream.peek(&mut [0]).await.map(drop),
-            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream) => stream.peek(&mut [0]).await.map(|length| length > 0),
+            Self::Unix(stream) => stream.readable().await.map(|()| true),
         }
     }
 

@@ -62,6 +62,9 @@ impl Admission {
         if start.missed > 0 {
             self.replays.take(address, start.missed as u64)?;
         }
+        if let Some(recovered) = start.recovered {
+            self.connections.metrics.resumed(recovered);
+        }
         Ok(start)
     }
 }

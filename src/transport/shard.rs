@@ -44,6 +44,10 @@ const READ_BUFFER: usize = 16 * 1024;
 /// How often one socket is read before the others have their turn.
 const READS_IN_A_ROW: usize = 8;
 
+/// How much is read of a client that was told why it ends, in bytes: its answer may come behind what it had sent
+/// before. A flood that goes on is left to the kernel, whose buffer is soon full.
+const READ_WHILE_CLOSING: usize = 64 * 1024;
+
 /// How much may be waiting for a client beside publications, in bytes. More than this are answers to Pings that it
 /// does not read; they may be left out (RFC 6455 §5.5.3).
 const MAX_ANSWERS: usize = 4 * 1024;
@@ -119,8 +123,8 @@ struct Client<S> {
 
 enum Stage {
     Open(Subscription),
-    /// It was told why it ends, and may answer.
-    Closing,
+    /// It was told why it ends, and may answer; so much is still read of it.
+    Closing(usize),
     /// It ends when it has taken what is in the outbox.
     Ending,
 }
@@ -169,7 +173,7 @@ impl<S: Read + Write> Shard<S> {
                 let hello = self.connections.hello(start.position, start.recovered);
                 (Stage::Open(self.feed.subscribe(start)), Ok(hello))
             }
-            Wish::Refused(disconnect) => (Stage::Closing, Err(disconnect)),
+            Wish::Refused(disconnect) => (Stage::Closing(READ_WHILE_CLOSING), Err(disconnect)),
         };
         entry.insert(Client {
             socket,
@@ -295,6 +299,9 @@ impl<S: Read + Write> Shard<S> {
     fn read(&mut self, id: Id, buffer: &mut [u8], ends: bool) {
         for _ in 0..READS_IN_A_ROW {
             let Some(client) = self.clients.get_mut(id.key).filter(|client| client.serial == id.serial) else { return };
+            if matches!(client.stage, Stage::Closing(0)) {
+                return;
+            }
             match client.socket.read(buffer) {
                 Ok(0) => return self.remove(id.key),
                 Ok(length) => {
@@ -490,7 +497,7 @@ impl<S: Read + Write> Shard<S> {
 
     fn received(&mut self, key: usize, bytes: &mut [u8]) {
         let client = &mut self.clients[key];
-        match (&client.stage, client.wire) {
+        match (&mut client.stage, client.wire) {
             (Stage::Ending, _) => {}
             // A stream has nothing to say; what comes all the same is bounded like everything else.
             (_, Wire::Chunks | Wire::Plain) => {
@@ -498,7 +505,8 @@ impl<S: Read + Write> Shard<S> {
                     self.remove(key);
                 }
             }
-            (Stage::Closing, Wire::WebSocket) => {
+            (Stage::Closing(left), Wire::WebSocket) => {
+                *left = left.saturating_sub(bytes.len());
                 let mut is_answered = false;
                 let result = client.decoder.feed(bytes, |incoming| {
                     is_answered = matches!(incoming, codec::Incoming::Close(_));
@@ -565,7 +573,7 @@ impl<S: Read + Write> Shard<S> {
         }
         let mut frame = head.to_vec();
         codec::encode_close(Some((disconnect.code(), disconnect.reason())), &mut frame);
-        client.stage = Stage::Closing;
+        client.stage = Stage::Closing(READ_WHILE_CLOSING);
         // Closing at once could destroy the close frame on its way, so the client gets time to answer.
         self.closing.push_back((Instant::now() + CLOSE_TIMEOUT, Id { key, serial: client.serial }));
         if client.send(&frame).is_err() {
@@ -585,7 +593,7 @@ impl<S: Read + Write> Shard<S> {
     /// The client is none any more, though its socket may still be open.
     fn leave(&mut self, key: usize) {
         let client = &mut self.clients[key];
-        if let Stage::Open(subscription) = std::mem::replace(&mut client.stage, Stage::Closing) {
+        if let Stage::Open(subscription) = std::mem::replace(&mut client.stage, Stage::Ending) {
             tracing::debug!(transport = ?kind(client.wire), position = %self.feed.position(&subscription), "left");
             self.feed.unsubscribe(subscription);
             self.connections.metrics.left(kind(client.wire));
@@ -623,7 +631,7 @@ impl Stage {
     fn subscription(&self) -> Option<&Subscription> {
         match self {
             Self::Open(subscription) => Some(subscription),
-            Self::Closing | Self::Ending => None,
+            Self::Closing(_) | Self::Ending => None,
         }
     }
 }
@@ -991,5 +999,21 @@ mod tests {
         let mut shard = shard().await;
         assert!(try_open(&mut shard, Socket { is_broken: true, ..Socket::default() }).is_none(), "it said hello");
         open(&mut shard);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_that_goes_on_after_the_close_is_not_read_on() {
+        const FLOOD: usize = 1024 * 1024;
+        let mut shard = shard().await;
+        let id = open(&mut shard);
+        send(&mut shard, id, &[0x89, 0x80, 0, 0, 0, 0].repeat(100));
+        assert!(shard.has(id) && !shard.is_open(id.key), "it was told");
+        send(&mut shard, id, &[0x89, 0x80, 0, 0, 0, 0].repeat(FLOOD / 6));
+        while shard.read_on() {}
+        let left = shard.socket(id).sent.len();
+        assert!(left >= FLOOD - READ_WHILE_CLOSING - READ_BUFFER, "{left}");
+        assert!(shard.has(id), "it may still read why");
+        shard.tick(Instant::now() + CLOSE_TIMEOUT);
+        assert!(!shard.has(id));
     }
 }

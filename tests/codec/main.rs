@@ -362,9 +362,18 @@ fn mutation() -> impl Strategy<Value = (Index, Mutation)> {
     (any::<Index>(), mutation)
 }
 
-fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    (session(), vec(mutation(), 1..4)).prop_map(|(session, mutations)| {
-        let mut bytes = session.encode().0;
+/// What clients may send that is worth trying, in hex, a case a line; what once failed is added there.
+const CORPUS: &str = include_str!("corpus.txt");
+
+fn from_corpus() -> impl Strategy<Value = Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
+    let lines: Vec<Vec<u8>> = CORPUS.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect();
+    vec(select(lines), 1..4).prop_map(|cases| cases.concat())
+}
+
+/// With a few mutations, or none.
+fn mutated(bytes: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    (bytes, vec(mutation(), 0..4)).prop_map(|(mut bytes, mutations)| {
         for (index, mutation) in mutations {
             if bytes.is_empty() {
                 break;
@@ -386,7 +395,7 @@ fn pieces() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![vec(1_usize..4, 1..4), vec(1_usize..40, 1..6), vec(1_usize..50_000, 1..4)]
 }
 
-/// `PROPTEST_CASES=1000000` runs more. What fails is printed, shrunk; it becomes a test, not a line in a file.
+/// `PROPTEST_CASES=1000000` runs more. What fails is printed, shrunk; it becomes a line of the corpus.
 fn config(cases: u32) -> Config {
     let default = Config::default();
     Config { cases: default.cases.max(cases), failure_persistence: None, ..default }
@@ -425,7 +434,9 @@ proptest! {
 #[test]
 fn what_is_refused_and_what_is_not_is_the_same() {
     let bytes = prop_oneof![
-        1 => mutated(),
+        1 => mutated(session().prop_map(|session| session.encode().0)),
+        1 => mutated(from_corpus()),
+        1 => vec(any::<u8>(), 0..200),
         2 => vec(loose_frame(), 0..10).prop_map(|frames| frames.concat()),
     ];
     let max_message = prop_oneof![0_usize..150, Just(MAX)];

@@ -1,33 +1,77 @@
 //! Descriptors that run out: nobody who is in is put out, and who could not get in can once there is room.
 
-use crate::support::{Setup, Socket, post_body, raw::Raw};
+use crate::support::{Server, Setup, Socket, post_body, raw::Raw};
 
-/// The hard limit on descriptors, of which the server keeps 100 for what is no client.
+/// The hard limit on descriptors, of which the server keeps some for what is no client.
 const DESCRIPTORS: usize = 200;
 
-#[tokio::test]
-async fn when_descriptors_run_out_clients_stay_and_others_get_in_later() {
+/// A server that is allowed so few, 20 clients, and a connection that is kept for the posts to come.
+async fn start(max_connections: &str) -> (Server, Vec<Socket>) {
     let limit = format!("ulimit -n {DESCRIPTORS}");
-    let mut server = Setup::new(&["--max-connections", "150"]).shell(&limit).start().await;
+    let server = Setup::new(&["--max-connections", max_connections]).shell(&limit).start().await;
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.push(Socket::open(&server, "").await.0);
     }
-    // A connection that is kept for the posts to come.
-    server.publish(post_body("US", "before")).await;
-    let mut idle = Vec::new();
-    for _ in 0..DESCRIPTORS {
-        idle.push(Raw::connect(&server).await);
-    }
-    server.logged("no connection can be accepted").await;
-    let receipt = server.publish(post_body("US", "meanwhile")).await;
-    assert_eq!(receipt["subscribers"], 20);
-    for client in &mut clients {
-        assert_eq!(client.publication().await["videos"][0]["id"], "before");
+    publish(&server, &mut clients, "before").await;
+    (server, clients)
+}
+
+/// All get it.
+async fn publish(server: &Server, clients: &mut [Socket], id: &str) {
+    let receipt = server.publish(post_body("US", id)).await;
+    for client in clients {
         assert_eq!(client.publication().await["id"], receipt["id"]);
     }
-    drop(idle);
-    let (mut late, _) = Socket::open(&server, "").await;
-    let receipt = server.publish(post_body("US", "after")).await;
-    assert_eq!(late.publication().await["id"], receipt["id"]);
+}
+
+#[tokio::test]
+async fn when_descriptors_run_out_clients_stay_and_others_get_in_later() {
+    // More than there are.
+    let (mut server, mut clients) = start("1000").await;
+    let mut more = Vec::new();
+    // One by one, so that the connection that is kept is not crowded out by a burst of them.
+    loop {
+        let mut raw = Raw::connect(&server).await;
+        raw.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let is_out = tokio::select! {
+            head = raw.head() => head.is_empty(),
+            _ = server.logged("no connection can be accepted") => true,
+        };
+        more.push(raw);
+        if is_out {
+            break;
+        }
+    }
+    publish(&server, &mut clients, "meanwhile").await;
+    drop(more);
+    clients.push(Socket::open(&server, "").await.0);
+    publish(&server, &mut clients, "after").await;
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_make_room_for_those_that_do() {
+    let (server, mut clients) = start("100").await;
+    let mut silent = Vec::new();
+    for number in 0..3 * DESCRIPTORS {
+        let mut raw = Raw::connect(&server).await;
+        if number % 2 == 0 {
+            // Some have begun, and could go on for 20 s.
+            raw.send("GET /events HTTP/1.1\r\n").await;
+        }
+        silent.push(raw);
+    }
+    for _ in 0..20 {
+        clients.push(Socket::open(&server, "").await.0);
+    }
+    publish(&server, &mut clients, "meanwhile").await;
+    // Who came first went first, and nobody who is served.
+    assert!(silent[0].ended().await.is_empty());
+    let ended = server.metric(r#"notifier_refused_total{reason="no_request"}"#).await;
+    assert!(ended > 2.0 * DESCRIPTORS as f64, "{ended}");
+    assert_eq!(server.metric(r#"notifier_connections{transport="websocket"}"#).await, 40.0);
+    // Who is left of them is served like anybody.
+    let mut last = silent.pop().expect("the last of them");
+    last.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(last.head().await.starts_with("HTTP/1.1 200 "));
 }

@@ -1,26 +1,29 @@
 //! Clients that mean harm: while they try, a thousand others get every notification, and the server's memory is bounded.
+//! How late they get it is measured by `benches/run hostile`, where the attackers have a process of their own.
 
 use std::{
     collections::HashSet,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use reqwest::Method;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::AsyncWriteExt,
     sync::{Mutex, mpsc},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::support::{Answer, Server, Socket, frames::masked, post_body, random::Random, raw::Raw, server::PATIENCE};
+use crate::support::{
+    Answer, Server, Socket,
+    attacks::{Attack, random_request},
+    post_body,
+    random::Random,
+    raw::Raw,
+    server::PATIENCE,
+};
 
 const CLIENTS: usize = 1000;
 
@@ -31,114 +34,8 @@ const RATE: u32 = 10;
 /// What any attack may cost: far more than it does, far less than one that is kept would.
 const MEMORY_BOUND: u64 = 64 * 1024 * 1024;
 
-/// How long those that are slow wait before each next byte.
-const SLOWLY: Duration = Duration::from_millis(100);
-
-#[derive(Debug, Clone, Copy)]
-enum Attack {
-    SlowHeads,
-    SlowBodies,
-    SlowFrames,
-    /// They shake hands, and neither read nor say anything.
-    Silent,
-    Resets,
-    PingFloods,
-    EndlessFragments,
-    BrokenFrames,
-    /// They come and go, each time as somebody else.
-    Churn,
-    /// The same, all as one.
-    ChurnOfOne,
-    WrongTokens,
-    RandomRequests,
-}
-
-impl Attack {
-    const ALL: [(Self, u64); 12] = [
-        (Self::SlowHeads, 500),
-        (Self::SlowBodies, 200),
-        (Self::SlowFrames, 500),
-        (Self::Silent, 500),
-        (Self::Resets, 20),
-        (Self::PingFloods, 20),
-        (Self::EndlessFragments, 20),
-        (Self::BrokenFrames, 20),
-        (Self::Churn, 20),
-        (Self::ChurnOfOne, 20),
-        (Self::WrongTokens, 20),
-        (Self::RandomRequests, 20),
-    ];
-
-    /// One connection's worth of it.
-    async fn strike(self, address: &str, random: &mut Random) -> io::Result<()> {
-        let mut raw = Raw(TcpStream::connect(address).await?);
-        match self {
-            Self::SlowHeads => {
-                slowly(&mut raw, format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(10_000)).as_bytes()).await
-            }
-            Self::SlowBodies => {
-                let head = "POST /notify HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer test-token\r\n\
-                            Content-Length: 60000\r\n\r\n";
-                raw.0.write_all(head.as_bytes()).await?;
-                slowly(&mut raw, &[b' '; 60_000]).await
-            }
-            Self::SlowFrames => {
-                shake_hands(&mut raw, None).await?;
-                raw.0.write_all(&[0x81, 0xfe, 0x0f, 0xff]).await?;
-                slowly(&mut raw, &[0; 4100]).await
-            }
-            Self::Silent => {
-                shake_hands(&mut raw, None).await?;
-                std::future::pending().await
-            }
-            Self::Resets => {
-                shake_hands(&mut raw, Some(random)).await?;
-                socket2::SockRef::from(&raw.0).set_linger(Some(Duration::ZERO))
-            }
-            Self::PingFloods => {
-                shake_hands(&mut raw, Some(random)).await?;
-                without_end(&mut raw, &masked(0x89, &[b'x'; 125])).await
-            }
-            Self::EndlessFragments => {
-                shake_hands(&mut raw, Some(random)).await?;
-                raw.0.write_all(&masked(0x01, b"")).await?;
-                without_end(&mut raw, &masked(0x00, b"")).await
-            }
-            Self::BrokenFrames => {
-                shake_hands(&mut raw, Some(random)).await?;
-                let frames: [&[u8]; 6] = [
-                    // Longer than anything; longer than may be; a length in a longer form than it needs.
-                    &[0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-                    &[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0],
-                    &[0x81, 0xfe, 0, 1, 0, 0, 0, 0, b'x'],
-                    // No text; not masked; reserved.
-                    &[0x81, 0x82, 0, 0, 0, 0, 0xc0, 0x80],
-                    &[0x81, 0x01, b'x'],
-                    &[0xff, 0x80, 0, 0, 0, 0],
-                ];
-                raw.0.write_all(frames[random.below(6) as usize]).await?;
-                until_end(&mut raw).await
-            }
-            Self::Churn => shake_hands(&mut raw, Some(random)).await,
-            Self::ChurnOfOne => shake_hands(&mut raw, None).await,
-            Self::WrongTokens => {
-                let head = format!(
-                    "POST /notify HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nAuthorization: Bearer {}\r\n\
-                     Content-Length: 0\r\n\r\n",
-                    random.next()
-                );
-                raw.0.write_all(head.as_bytes()).await?;
-                raw.head().await;
-                Ok(())
-            }
-            Self::RandomRequests => {
-                raw.0.write_all(&random_request(random)).await?;
-                raw.0.shutdown().await?;
-                until_end(&mut raw).await
-            }
-        }
-    }
-}
+/// How many connections an attack that comes and goes has to make in its phase at least.
+const THOUSANDS: u64 = 3000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute"]
@@ -149,28 +46,26 @@ async fn whoever_attacks_a_thousand_others_get_every_notification_and_memory_is_
     let before = server.memory("Pss");
     let calm = crowd.hear(&server).await;
     for (attack, attackers) in Attack::ALL {
-        let strikes = Arc::new(AtomicU64::new(0));
-        let mut attacking = JoinSet::new();
-        for _ in 0..attackers {
-            let (address, strikes, mut random) = (server.address.clone(), strikes.clone(), random.fork());
-            attacking.spawn(async move {
-                loop {
-                    strikes.fetch_add(1, Ordering::Relaxed);
-                    // However it ends: the server may refuse at any point.
-                    let _ = attack.strike(&address, &mut random).await;
-                }
-            });
+        let began = Instant::now();
+        let attacking = attack.start(attackers, &server.address, &mut random);
+        let mut attacked = crowd.hear(&server).await;
+        let least = match attack {
+            Attack::Knocks | Attack::Churn | Attack::ChurnOfOne | Attack::Resets => THOUSANDS,
+            _ => attackers,
+        };
+        while attacking.strikes() < least {
+            assert!(began.elapsed() < PATIENCE, "{attack:?}: {} connections", attacking.strikes());
+            attacked = attacked.max(crowd.hear(&server).await);
         }
-        let attacked = crowd.hear(&server).await;
+        let (strikes, took) = (attacking.strikes(), began.elapsed().as_secs_f64());
         let grown = server.memory("Pss").saturating_sub(before);
-        attacking.shutdown().await;
+        drop(attacking);
         let ratio = attacked.as_secs_f64() / calm.as_secs_f64();
-        let strikes = strikes.load(Ordering::Relaxed);
         println!(
-            "{attack:?}: {strikes} connections, p99 {attacked:.1?}, {ratio:.1} x of calm; {} KiB more",
+            "{attack:?}: {strikes} connections, {:.0} a second, p99 {attacked:.1?}, {ratio:.1} x of calm; {} KiB more",
+            strikes as f64 / took,
             grown / 1024
         );
-        assert!(strikes >= attackers, "{attack:?}");
         assert!(grown <= MEMORY_BOUND, "{attack:?}: {grown} bytes");
     }
     // Nobody was ended, and who is gone is not counted.
@@ -232,74 +127,6 @@ impl Crowd {
         latencies.sort();
         latencies[latencies.len() * 99 / 100]
     }
-}
-
-/// Asks for a WebSocket, as whoever `random` chooses, and takes the answer.
-async fn shake_hands(raw: &mut Raw, random: Option<&mut Random>) -> io::Result<()> {
-    let whom = random.map_or(String::new(), |random| {
-        format!("X-Forwarded-For: {}\r\n", std::net::Ipv4Addr::from_bits(random.next() as u32 | 0x8000_0000))
-    });
-    let head = format!(
-        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{whom}\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    raw.0.write_all(head.as_bytes()).await?;
-    raw.head().await;
-    Ok(())
-}
-
-async fn slowly(raw: &mut Raw, bytes: &[u8]) -> io::Result<()> {
-    for byte in bytes {
-        raw.0.write_all(&[*byte]).await?;
-        sleep(SLOWLY).await;
-    }
-    Ok(())
-}
-
-/// Until the server has enough of it.
-async fn without_end(raw: &mut Raw, frame: &[u8]) -> io::Result<()> {
-    let many = frame.repeat(100);
-    loop {
-        raw.0.write_all(&many).await?;
-    }
-}
-
-async fn until_end(raw: &mut Raw) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    while raw.0.read(&mut buffer).await? > 0 {}
-    Ok(())
-}
-
-/// Something like a request.
-fn random_request(random: &mut Random) -> Vec<u8> {
-    let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PRI", "get", "\u{1}", "X-Y"];
-    let paths =
-        ["/", "/ws", "/events", "/notify", "/metrics", "*", "//", "/%00", "/..//", "http://a/ws", "a:443", "/é", "/?"];
-    let headers = [
-        "Host: a",
-        "Host:",
-        "Upgrade: websocket",
-        "Connection: upgrade",
-        "Content-Length: 5",
-        "Content-Length: -1",
-        "Transfer-Encoding: chunked",
-        "Expect: 100-continue",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: x",
-        "X-Forwarded-For: ,,é,",
-        "Forwarded: for=\"",
-        "Authorization: Bearer",
-        ": x",
-        "x",
-        "Range: bytes=0-",
-    ];
-    let mut pick = |from: &[&str]| from[random.below(from.len() as u64) as usize].to_owned();
-    let mut request = format!("{} {} HTTP/1.1\r\n", pick(&methods), pick(&paths));
-    for _ in 0..4 {
-        request += &format!("{}\r\n", pick(&headers));
-    }
-    request += "\r\nhello";
-    request.into_bytes()
 }
 
 #[tokio::test]

@@ -141,6 +141,26 @@ async fn a_peer_that_is_no_trusted_proxy_counts_itself() {
 }
 
 #[tokio::test]
+async fn an_address_may_only_have_so_many_connections_that_are_no_clients() {
+    let server = Server::start(&["--max-connections-per-ip", "3", "--trusted-proxies", "203.0.113.0/24"]).await;
+    let (mut client, _) = Socket::open(&server, "").await;
+    // However few clients it may have, this many.
+    let mut silent = Vec::new();
+    for _ in 0..16 {
+        silent.push(Raw::connect(&server).await);
+    }
+    for _ in 0..3 {
+        assert!(Raw::connect(&server).await.ended().await.is_empty());
+    }
+    drop(silent);
+    let next = async { while server.request(Method::GET, "/healthz").send().await.is_err() {} };
+    timeout(PATIENCE, next).await.expect("there is room again");
+    assert!(server.metric(r#"notifier_refused_total{reason="address_full"}"#).await >= 3.0);
+    let receipt = server.publish(post_body("US", 1)).await;
+    assert_eq!(client.publication().await["id"], receipt["id"]);
+}
+
+#[tokio::test]
 async fn the_head_of_a_request_may_have_16_kib() {
     let server = Server::start(&[]).await;
     for (length, status) in [(15 * 1024, "200"), (17 * 1024, "431"), (1024 * 1024, "431")] {

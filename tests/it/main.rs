@@ -27,5 +27,6 @@ mod soak;
 mod sse;
 mod stalled;
 mod startup;
+mod vanished;
 mod websocket;
 mod websocket_ends;

@@ -110,6 +110,8 @@ async fn who_asks_for_the_longest_replay_again_and_again_waits_and_then_misses_n
     assert_eq!(refusal.status(), 429);
     assert!(replayed >= 2, "{replayed}");
     assert!(refused(&server, "replay_rate").await >= 1.0);
+    let resumed = server.metric(r#"notifier_resumed_total{recovered="true"}"#).await;
+    assert_eq!(resumed, f64::from(replayed), "who was refused has not resumed");
     // Who missed nothing is not refused, nor is who comes anew, nor another address.
     let (up_to_date, hello) = Socket::open(&server, "").await;
     drop(up_to_date);

@@ -12,8 +12,9 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::support::{
     EventStream, Server, Socket,
-    frames::{PING, TEXT},
+    frames::{PING, TEXT, masked},
     post_body,
+    random::Random,
     raw::Raw,
 };
 
@@ -185,4 +186,36 @@ async fn the_answers_to_the_servers_own_pings_are_no_flood() {
         assert_eq!(socket.message().await["type"], "heartbeat");
     }
     assert_is_served(&mut socket).await;
+}
+
+#[tokio::test]
+async fn frames_are_answered_in_order_wherever_the_network_cuts_them() {
+    let mut random = Random::of_this_run();
+    let server = Server::start(&[]).await;
+    for _ in 0..20 {
+        let mut raw = Raw::upgrade(&server, "").await;
+        raw.frame().await.expect("hello");
+        let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+        // Less than a flood: three frames each, of which the second comes amid the fragments of a message.
+        for number in 0..15 {
+            bytes.extend(masked(0x01, &vec![b'x'; random.below(4000) as usize]));
+            expected.push(vec![number; random.below(126) as usize]);
+            bytes.extend(masked(PING, &expected[expected.len() - 1]));
+            bytes.extend(masked(0x80, b""));
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let most = [1, 20, 5000, 40_000][random.below(4) as usize];
+            let (piece, after) = rest.split_at((1 + random.below(most) as usize).min(rest.len()));
+            raw.send(piece).await;
+            // At times what follows comes when this has been read.
+            if random.once_in(4) {
+                raw.until_taken().await;
+            }
+            rest = after;
+        }
+        for payload in expected {
+            assert_eq!(raw.frame().await, Some((0x8a, payload)));
+        }
+    }
 }

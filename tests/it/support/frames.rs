@@ -92,8 +92,10 @@ impl Raw {
     }
 }
 
-/// A short frame as a client sends it: masked, with a key of zeros.
+/// A frame of at most 64 KiB as a client sends it: masked, with a key of zeros.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126);
-    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    let length = payload.len() as u16;
+    let [high, low] = length.to_be_bytes();
+    let header = if length < 126 { vec![first, 0x80 | low] } else { vec![first, 0x80 | 126, high, low] };
+    [&header[..], &[0; 4], payload].concat()
 }

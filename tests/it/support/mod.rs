@@ -1,6 +1,8 @@
 //! A real server process, and real clients to talk to it.
 
 pub mod answer;
+pub mod attacks;
+pub mod blackout;
 pub mod client;
 pub mod frames;
 pub mod mount;

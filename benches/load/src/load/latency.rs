@@ -9,6 +9,11 @@ impl Sorted {
         Self(micros)
     }
 
+    /// All of these as one.
+    pub fn joined(many: Vec<Self>) -> Self {
+        Self::new(many.into_iter().flat_map(|one| one.0).collect())
+    }
+
     /// The one that this part of all does not exceed: 0 is the first, 1 the last. None where nothing was delivered.
     pub fn percentile(&self, part: f64) -> Option<u32> {
         let place = (self.0.len() as f64 * part).ceil() as usize;
@@ -31,6 +36,7 @@ mod tests {
         let percentiles = [0.0, 0.5, 0.99, 1.0].map(|part| latencies.percentile(part));
         assert_eq!(percentiles, [Some(1), Some(100), Some(198), Some(200)]);
         assert_eq!(Sorted::new(Vec::new()).percentile(0.5), None);
+        assert_eq!(Sorted::joined(vec![latencies, Sorted::new(vec![0])]).percentile(0.0), Some(0));
     }
 
     #[test]

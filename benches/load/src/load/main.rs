@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use account::Usage;
 use clients::{Clients, Faults, Opening};
-use latency::median;
+use latency::{Sorted, median};
 use publisher::Publisher;
 
 /// How long a command may take before it answers with what it has.
@@ -146,6 +146,8 @@ enum What {
         p50_us: u32,
         p99_us: u32,
         last_us: u32,
+        /// 99 of a hundred deliveries of all publications were not later.
+        p99_of_all_us: u32,
         /// The last receipt's id, and this program's own number of it.
         position: String,
         sequence: usize,
@@ -248,14 +250,16 @@ impl Load {
         let delivered = self.clients.publications_from(first).iter().map(|it| it.latencies.len()).sum();
         let latencies = self.clients.take_latencies(first);
         let percentile = |part| median(latencies.iter().filter_map(|it| it.percentile(part)));
+        let [first_us, p50_us, p99_us, last_us] = [0.0, 0.5, 0.99, 1.0].map(percentile);
         let what = What::Published {
             expected,
             delivered,
             heartbeats: self.clients.heartbeats - heartbeats,
-            first_us: percentile(0.0),
-            p50_us: percentile(0.5),
-            p99_us: percentile(0.99),
-            last_us: percentile(1.0),
+            first_us,
+            p50_us,
+            p99_us,
+            last_us,
+            p99_of_all_us: Sorted::joined(latencies).percentile(0.99).unwrap_or(0),
             position: self.publisher.position().to_owned(),
             sequence: self.clients.next_sequence() - 1,
         };
