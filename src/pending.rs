@@ -89,8 +89,7 @@ impl Pending {
     fn make_room(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<PendingConnection, Refusal> {
         let is_proxy = peer.is_none_or(|peer| self.proxies.trust(peer));
         let permit = self.counted.admit(peer.filter(|_| !is_proxy))?;
-        let room = self.descriptors.saturating_sub(self.clients.connected()).clamp(FEWEST, MOST);
-        if self.counted.connected() > room {
+        if self.counted.connected() > self.room() {
             self.waiting().pop().ok_or(Refusal::Full)?.notify_one();
             self.metrics.refused("no_request");
         }
@@ -105,6 +104,15 @@ impl Pending {
         waiting.silent.insert(turn, connection.crowded_out.clone());
         drop(waiting);
         Ok(connection)
+    }
+
+    /// Whether the next one has to take another's place.
+    pub fn is_crowded(&self) -> bool {
+        self.counted.connected() >= self.room()
+    }
+
+    fn room(&self) -> u64 {
+        self.descriptors.saturating_sub(self.clients.connected()).clamp(FEWEST, MOST)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -164,6 +172,7 @@ mod tests {
     async fn who_has_waited_longest_makes_room_and_nobody_who_is_being_answered() {
         let pending = pending(FEWEST, "127.0.0.0/8");
         let mut all: Vec<_> = (0..FEWEST).map(|_| pending.admit(None).expect("room")).collect();
+        assert!(pending.is_crowded());
         all[0].asks();
         all[1].asks();
         all[1].is_answered();

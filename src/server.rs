@@ -33,6 +33,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    task::yield_now,
     time::{Sleep, sleep},
 };
 use tower::Service;
@@ -72,6 +73,9 @@ const LINGER: Duration = Duration::from_millis(250);
 /// How many are accepted before other tasks have their turn: in a flood of connects, posts and the hub would else wait
 /// for hundreds of strangers each time.
 const ACCEPTS_IN_A_ROW: usize = 16;
+
+/// How long all others have instead where each newcomer takes the place of one that has not asked yet.
+const CROWDED_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long to wait after the system refused to accept, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -194,7 +198,7 @@ pub async fn accept(
     }
     for number in 1_usize.. {
         if number.is_multiple_of(ACCEPTS_IN_A_ROW) {
-            tokio::task::yield_now().await;
+            if pending.is_crowded() { sleep(CROWDED_PAUSE).await } else { yield_now().await }
         }
         let accepted = tokio::select! {
             biased;
