@@ -41,7 +41,7 @@ use crate::{
     pending::Pending,
     rates::{Act, Rate, Rates},
     rejection::{RejectedFor, Rejection},
-    server::{self, Listener},
+    server::{Listener, Server},
     shutdown::Shutdown,
     token::{self, Tokens},
     transport::{Admission, shards::Shards, sse, websocket},
@@ -64,13 +64,11 @@ pub struct App {
     pub hub: Arc<Hub>,
     pub shutdown: Shutdown,
     shards: Arc<Shards>,
-    router: Router,
-    pending: Arc<Pending>,
+    server: Arc<Server>,
     /// Closed, and its directory unlocked, when the app is dropped.
     _history: Arc<dyn History>,
     _lock: Option<File>,
     drain: Duration,
-    write_timeout: Duration,
 }
 
 /// Why the server can't start. Prints as one line.
@@ -188,26 +186,20 @@ impl App {
             origins,
             metrics,
         };
-        Ok(Self {
-            hub,
-            shutdown,
-            shards,
+        let server = Arc::new(Server {
             router: routes.router(),
             pending,
-            _history: history,
-            _lock: None,
-            drain: config.drain,
+            shutdown: shutdown.clone(),
             write_timeout: config.heartbeat * SILENT_HEARTBEATS,
-        })
+        });
+        Ok(Self { hub, shutdown, shards, server, _history: history, _lock: None, drain: config.drain })
     }
 
     /// Serves until [`Shutdown::start`], then until all clients have left or the drain time is over.
     pub async fn run(self, listeners: Vec<Listener>) {
         let feed = tokio::spawn(self.hub.clone().run());
         for listener in listeners {
-            let (router, pending, shutdown) = (self.router.clone(), self.pending.clone(), self.shutdown.clone());
-            let accept = server::accept(listener, router, pending, shutdown, self.write_timeout);
-            self.shutdown.spawn(accept);
+            self.shutdown.spawn(self.server.clone().accept(listener));
         }
         self.shutdown.started().await;
         let left = self.shutdown.drained(self.drain).await;

@@ -183,41 +183,129 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
-/// Accepts until the shutdown starts, then closes the listener. Clients that are connected live on in tasks that
-/// `shutdown` waits for.
-pub async fn accept(
-    listener: Listener,
-    router: Router,
-    pending: Arc<Pending>,
-    shutdown: Shutdown,
-    write_timeout: Duration,
-) {
-    if let Listener::Tcp(listener) = &listener {
-        // Data that nobody acknowledges for so long was sent to a client that is gone. Accepted sockets inherit it.
-        let _ = socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_timeout));
-    }
-    for number in 1_usize.. {
-        if number.is_multiple_of(ACCEPTS_IN_A_ROW) {
-            if pending.is_crowded() { sleep(CROWDED_PAUSE).await } else { yield_now().await }
+/// What serves every connection, whatever listener it came by.
+pub struct Server {
+    pub router: Router,
+    pub pending: Arc<Pending>,
+    pub shutdown: Shutdown,
+    /// How long a client may take nothing.
+    pub write_timeout: Duration,
+}
+
+impl Server {
+    /// Accepts until the shutdown starts, then closes the listener. Clients that are connected live on in tasks that
+    /// `shutdown` waits for.
+    pub async fn accept(self: Arc<Self>, listener: Listener) {
+        if let Listener::Tcp(listener) = &listener {
+            // Data that nobody acknowledges for so long was sent to a client that is gone. Accepted sockets inherit it.
+            let _ = socket2::SockRef::from(listener).set_tcp_user_timeout(Some(self.write_timeout));
         }
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.started() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                // Who is refused is closed without a word, which is all that a flood should cost.
-                if let Ok(pending) = pending.admit(peer.0) {
-                    shutdown.spawn(serve(stream, write_timeout, peer, pending, router.clone(), shutdown.clone()));
+        for number in 1_usize.. {
+            if number.is_multiple_of(ACCEPTS_IN_A_ROW) {
+                if self.pending.is_crowded() { sleep(CROWDED_PAUSE).await } else { yield_now().await }
+            }
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.started() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Who is refused is closed without a word, which is all that a flood should cost.
+                    if let Ok(pending) = self.pending.admit(peer.0) {
+                        self.shutdown.spawn(self.clone().serve(stream, peer, pending));
+                    }
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::error!(%error, "no connection can be accepted");
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::error!(%error, "no connection can be accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
         }
+    }
+
+    /// Waits for the first bytes of a request, then for its end. Only what is about to be read gets buffers: of a
+    /// thousand clients that come at once, few hold any at the same time.
+    async fn serve(self: Arc<Self>, stream: Stream, peer: Peer, pending: PendingConnection) {
+        let begun = tokio::select! {
+            begun = tokio::time::timeout(HEAD_TIMEOUT, stream.has_begun()) => begun,
+            () = pending.crowded_out() => return,
+            () = self.lingered() => return,
+        };
+        if matches!(begun, Ok(Ok(true))) {
+            Box::pin(self.talk(stream, peer, pending)).await;
+        }
+    }
+
+    /// Returns a while after the end has begun: a request that was on its way then is still answered. A proxy can't
+    /// know whether one that is lost on a connection it kept was acted on, and answers 502.
+    async fn lingered(&self) {
+        self.shutdown.started().await;
+        sleep(LINGER).await;
+    }
+
+    /// Answers requests until the connection ends or a transport takes it over.
+    async fn talk(&self, stream: Stream, peer: Peer, pending: PendingConnection) {
+        let line = Arc::new(Line { pending, state: Mutex::default() });
+        let io =
+            TimedIo { stream: Some(stream), write_timeout: self.write_timeout, deadline: None, line: line.clone() };
+        let service = service_fn(|request| {
+            let response = self.answer(request, peer, line.clone());
+            async { Ok::<_, Infallible>(response.await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
+        // Until the end, or until a stream's head is written: what follows it is not this connection's any more.
+        let result = {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
+                () = line.pending.crowded_out() => return,
+                () = self.lingered() => {
+                    connection.as_mut().graceful_shutdown();
+                    poll_fn(|context| line.poll(connection.as_mut(), context)).await
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection broke");
+            return;
+        }
+        line.hand_over().await;
+    }
+
+    /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy
+    /// that keeps connections would else lose the post of somebody else on it.
+    async fn answer(&self, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
+        line.pending.asks();
+        request.extensions_mut().insert(peer);
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        // Who waits for a word before sending a body has been given another one.
+        let waits = request.headers().contains_key(header::EXPECT);
+        let unread = Unread::default();
+        let request = request.map(|body| Body::new(WatchedBody { body: Some(body), unread: unread.clone() }));
+        let mut response = self.router.clone().call(request).await.unwrap_or_else(|never| match never {});
+        if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
+            let mut state = line.state();
+            state.takeover = Some(takeover);
+            state.upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        }
+        let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let is_unfit = match rest {
+            Some(rest) => waits || !is_drained(rest).await,
+            None => false,
+        };
+        let is_last = self.shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if is_unfit || is_last {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        line.pending.is_answered();
+        response
     }
 }
 
@@ -227,108 +315,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
-}
-
-/// Waits for the first bytes of a request, then for its end. Only what is about to be read gets buffers: of a thousand
-/// clients that come at once, few hold any at the same time.
-async fn serve(
-    stream: Stream,
-    write_timeout: Duration,
-    peer: Peer,
-    pending: PendingConnection,
-    router: Router,
-    shutdown: Shutdown,
-) {
-    let begun = tokio::select! {
-        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.has_begun()) => begun,
-        () = pending.crowded_out() => return,
-        () = lingered(&shutdown) => return,
-    };
-    if matches!(begun, Ok(Ok(true))) {
-        Box::pin(talk(stream, write_timeout, peer, pending, router, shutdown)).await;
-    }
-}
-
-/// Returns a while after the end has begun: a request that was on its way then is still answered. A proxy can't know
-/// whether one that is lost on a connection it kept was acted on, and answers 502.
-async fn lingered(shutdown: &Shutdown) {
-    shutdown.started().await;
-    sleep(LINGER).await;
-}
-
-/// Answers requests until the connection ends or a transport takes it over.
-async fn talk(
-    stream: Stream,
-    write_timeout: Duration,
-    peer: Peer,
-    pending: PendingConnection,
-    router: Router,
-    shutdown: Shutdown,
-) {
-    let line = Arc::new(Line { pending, state: Mutex::default() });
-    let io = TimedIo { stream: Some(stream), write_timeout, deadline: None, line: line.clone() };
-    let service = service_fn(|request| {
-        let response = answer(router.clone(), request, peer, line.clone(), shutdown.clone());
-        async { Ok::<_, Infallible>(response.await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    // Until the end, or until a stream's head is written: what follows it is not this connection's any more.
-    let result = {
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
-            () = line.pending.crowded_out() => return,
-            () = lingered(&shutdown) => {
-                connection.as_mut().graceful_shutdown();
-                poll_fn(|context| line.poll(connection.as_mut(), context)).await
-            }
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection broke");
-        return;
-    }
-    line.hand_over().await;
-}
-
-/// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy that
-/// keeps connections would else lose the post of somebody else on it.
-async fn answer(
-    mut router: Router,
-    mut request: Request<Incoming>,
-    peer: Peer,
-    line: Arc<Line>,
-    shutdown: Shutdown,
-) -> Response {
-    line.pending.asks();
-    request.extensions_mut().insert(peer);
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    // Who waits for a word before sending a body has been given another one.
-    let waits = request.headers().contains_key(header::EXPECT);
-    let unread = Unread::default();
-    let request = request.map(|body| Body::new(WatchedBody { body: Some(body), unread: unread.clone() }));
-    let mut response = router.call(request).await.unwrap_or_else(|never| match never {});
-    if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
-        let mut state = line.state();
-        state.takeover = Some(takeover);
-        state.upgrade = upgrade.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
-    }
-    let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let is_unfit = match rest {
-        Some(rest) => waits || !is_drained(rest).await,
-        None => false,
-    };
-    let is_last = shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-    if is_unfit || is_last {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    line.pending.is_answered();
-    response
 }
 
 /// Reads what is left of a body and throws it away; whether that was all of it. Without this the answer could be lost
