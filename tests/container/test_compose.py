@@ -17,7 +17,7 @@ import time
 
 import pytest
 import requests
-from clients import Events, Returning, Socket, curl, skip_heartbeats
+from clients import Events, Returning, Socket, curl, skip_heartbeats, start_all, until
 from proxies import self_signed
 from server import PATIENCE, ROOT, TOKEN
 
@@ -181,9 +181,7 @@ def stop_and_start(site):
 
 def kill(site):
     os.kill(int(site.process("notifier").name), signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
-    while site.inspect("notifier", "RestartCount") != "1":
-        assert time.monotonic() < deadline
+    until(lambda: site.inspect("notifier", "RestartCount") == "1")
 
 
 def replace(site):
@@ -192,11 +190,7 @@ def replace(site):
 
 @pytest.mark.parametrize("end", [stop_and_start, kill, replace])
 def test_under_posts_nothing_is_missed_or_doubled_over(end, site):
-    listening = clients(site)
-    for client in listening:
-        client.start()
-    for client in listening:
-        assert client.listens.wait(PATIENCE)
+    listening = start_all(clients(site))
     posted, enough = [], threading.Event()
 
     def post():
@@ -206,10 +200,12 @@ def test_under_posts_nothing_is_missed_or_doubled_over(end, site):
     poster = threading.Thread(target=post, daemon=True)
     poster.start()
     end(site)
-    deadline = time.monotonic() + START
-    while not all(client.cuts for client in listening):
-        assert poster.is_alive() and time.monotonic() < deadline
-        time.sleep(0.02)
+
+    def are_cut():
+        assert poster.is_alive()
+        return all(client.cuts for client in listening)
+
+    until(are_cut, within=START)
     enough.set()
     poster.join(START)
     for client in listening:

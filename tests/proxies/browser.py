@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 
+from clients import until
 from server import PATIENCE
 from websockets.sync.client import connect
 
@@ -58,10 +59,7 @@ class Chromium:
 
     def until(self, expression):
         """Waits until it is true in the page."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.evaluate(expression):
-            assert time.monotonic() < deadline, f"{expression}: {self.events}"
-            time.sleep(0.02)
+        until(lambda: self.evaluate(expression), lambda: f"{expression}: {self.events}")
 
     def responses(self, event):
         """What was answered to the page's requests, of one kind of event."""

@@ -93,6 +93,14 @@ def skip_heartbeats(client, patience=PATIENCE):
     return message
 
 
+def until(is_true, why=lambda: None, within=PATIENCE):
+    """Asks again until it is true; `why` tells what was seen instead."""
+    deadline = time.monotonic() + within
+    while not is_true():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.02)
+
+
 class Returning(threading.Thread):
     """A client that comes back from its position whenever its connection ends, until it has heard of `last`."""
 
@@ -123,3 +131,29 @@ class Returning(threading.Thread):
 
     def has_ended(self):
         return self.last is not None and self.last in self.heard
+
+
+def returning(proxy, certificate, sockets, streams):
+    """So many of each kind, all of which listen."""
+    folder, trust = certificate
+    clients = [Returning(lambda since: Socket(proxy, trust, since)) for _ in range(sockets)]
+    clients += [Returning(lambda since: Events(proxy, folder, "--http2", since=since)) for _ in range(streams)]
+    return start_all(clients)
+
+
+def start_all(clients):
+    """Starts them; they listen by then."""
+    for client in clients:
+        client.start()
+    for client in clients:
+        assert client.listens.wait(PATIENCE)
+    return clients
+
+
+def assert_heard(clients, posted):
+    """All of it, once and in order."""
+    for client in clients:
+        client.last = posted[-1]
+    for client in clients:
+        client.join(PATIENCE)
+        assert client.heard == posted, (client.heard, posted)

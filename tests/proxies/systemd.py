@@ -3,8 +3,8 @@ of the machine's. Only the network is shared; what it leaves are empty control g
 
 import pathlib
 import subprocess
-import time
 
+from clients import until
 from server import BINARY, PATIENCE, ROOT, TOKEN, free_port
 
 UNITS = ["video-notifier.service", "video-notifier.socket"]
@@ -56,13 +56,11 @@ class Systemd:
         self.log = folder / "systemd.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE
-        while not self.has_started():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        until(self.has_started, self.log.read_text)
         self.systemctl("start", *UNITS)
 
     def has_started(self):
+        assert self.process.poll() is None, self.log.read_text()
         child = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
         # Before that, the folders are the machine's, and so is whoever answers there.
         if not child or pathlib.Path(f"/proc/{child}/comm").read_text() != "systemd\n":

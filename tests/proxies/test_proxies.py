@@ -4,11 +4,10 @@ import pathlib
 import re
 import subprocess
 import threading
-import time
 
 import pytest
 import requests
-from clients import Events, Returning, Socket, curl, skip_heartbeats
+from clients import Events, Socket, assert_heard, curl, returning, skip_heartbeats, until
 from conftest import each
 from proxies import ALL, ForwardedNginx, Nginx
 from server import PATIENCE, TOKEN
@@ -182,16 +181,10 @@ def test_a_restart_of_the_server_is_announced_and_over_at_once(kind, start, cert
 
 @each
 def test_a_reload_of_the_proxy_costs_nobody_anything(kind, start, certificate):
-    folder, trust = certificate
     server = start.server()
     proxy = start.proxy(kind, server)
-    sockets = [Returning(lambda since: Socket(proxy, trust, since)) for _ in range(10)]
-    streams = [Returning(lambda since: Events(proxy, folder, "--http2", since=since)) for _ in range(5)]
-    clients = sockets + streams
-    for client in clients:
-        client.start()
-    for client in clients:
-        assert client.listens.wait(PATIENCE)
+    clients = returning(proxy, certificate, 10, 5)
+    cut = clients if kind.cuts_events else clients[:10]
     posted = []
 
     def post():
@@ -200,15 +193,12 @@ def test_a_reload_of_the_proxy_costs_nobody_anything(kind, start, certificate):
     for _ in range(10):
         post()
     proxy.reload()
-    deadline = time.monotonic() + 10 + PATIENCE
-    while not all(client.cuts for client in (clients if kind.cuts_events else sockets)):
-        assert time.monotonic() < deadline, [client.cuts for client in clients]
+
+    def are_cut():
         post()
-        time.sleep(0.02)
+        return all(client.cuts for client in cut)
+
+    until(are_cut, lambda: [client.cuts for client in clients], within=10 + PATIENCE)
     for _ in range(10):
         post()
-    for client in clients:
-        client.last = posted[-1]
-    for client in clients:
-        client.join(PATIENCE)
-        assert client.heard == posted
+    assert_heard(clients, posted)

@@ -3,11 +3,10 @@
 import concurrent.futures
 import subprocess
 import threading
-import time
 
 import pytest
 import requests
-from clients import Events, Returning, Socket
+from clients import assert_heard, returning, until
 from conftest import each
 from server import BINARY, PATIENCE, ROOT, TOKEN
 from systemd import UNITS
@@ -40,15 +39,10 @@ def test_the_service_is_as_confined_as_it_can_be(units):
 
 @each
 def test_a_restart_behind_a_proxy_refuses_nobody_and_costs_nobody_anything(kind, start, certificate):
-    folder, trust = certificate
+    folder, _ = certificate
     systemd = start.systemd()
     proxy = start.proxy(kind, systemd)
-    clients = [Returning(lambda since: Socket(proxy, trust, since)) for _ in range(5)]
-    clients += [Returning(lambda since: Events(proxy, folder, "--http2", since=since)) for _ in range(3)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        assert client.listens.wait(PATIENCE)
+    clients = returning(proxy, certificate, 5, 3)
     enough = threading.Event()
 
     def post():
@@ -73,11 +67,7 @@ def test_a_restart_behind_a_proxy_refuses_nobody_and_costs_nobody_anything(kind,
         finally:
             enough.set()
         posted = poster.result()
-    for client in clients:
-        client.last = posted[-1]
-    for client in clients:
-        client.join(PATIENCE)
-        assert client.heard == posted
+    assert_heard(clients, posted)
 
 
 def test_killed_it_is_started_again_with_its_history(start):
@@ -89,10 +79,3 @@ def test_killed_it_is_started_again_with_its_history(start):
     until(lambda: systemd.systemctl("show", "--property=NRestarts", "--value", UNITS[0]) == "1")
     kept = requests.get(f"{url}/notifications", timeout=PATIENCE).json()["notifications"]
     assert [notification["id"] for notification in kept] == [answer.json()["id"]]
-
-
-def until(true):
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
