@@ -21,9 +21,9 @@ const styles = {
 };
 
 /**
- * Properties that go from module to module and no further: not options, events, methods of the class, or what goes over
- * the wire, into the storage or to another tab, whose script may be another build. Those that a browser has as well, on
- * objects that are never met here, may be among them.
+ * Properties that are read in this build only: not options, events, methods of the class, or what is read from the wire,
+ * from the storage or of another tab, whose script may be another build. Those that a browser has as well, on objects
+ * that are never met here, may be among them.
  */
 const INTERNAL = [
   "advance",
@@ -59,7 +59,6 @@ const INTERNAL = [
   "positions",
   "restart",
   "seize",
-  "settle",
   "shares",
   "start",
   "startedAt",

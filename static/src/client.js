@@ -200,7 +200,7 @@ export class Client extends EventTarget {
   #receive({ type, position, recovered, clockMs, spreadMs, notification }) {
     this.#spreadMs = spreadMs ?? this.#spreadMs;
     if (type === "hello") this.#clockMs = clockMs || 0;
-    if (recovered === false) {
+    if (!recovered) {
       this.#positions.restart(position);
       this.#dispatch("gap", { position });
     } else if (!notification || this.#positions.isNew(notification)) {

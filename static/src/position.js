@@ -13,7 +13,7 @@
 
 const ALL = "*";
 
-const PATTERN = /^([0-9a-z]{1,32})-(\d{1,19})$/;
+const PATTERN = /^([0-9a-z]{1,32})-(0|[1-9]\d{0,18})$/;
 
 /** @param {unknown} text @returns {text is string} */
 export function isPosition(text) {

@@ -22,7 +22,7 @@ test("nothing is known at first", () => {
 
 test("a position is text of that form, and nothing that looks like it", () => {
   assert.ok(isPosition("a-0"));
-  for (const other of [null, undefined, 7, "a", "a-", "A-1", ["a-0"], { toString: () => "a-0" }])
+  for (const other of [null, undefined, 7, "a", "a-", "a-01", "A-1", ["a-0"], { toString: () => "a-0" }])
     assert.ok(!isPosition(other));
 });
 

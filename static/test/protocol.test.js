@@ -82,7 +82,20 @@ test("a duration that no server means is cut to one that a timer can keep", () =
 test("what can't be read is nothing", () => {
   const garbage = ["", "{", "null", "3", '"hello"', "[]", "{}", "\u0000", '{"type":"hello"}', '{"type":"toString"}'];
   for (const data of [...garbage, undefined, new ArrayBuffer(8), {}]) assert.equal(parse(data), null, String(data));
-  for (const id of [undefined, null, 7, "", "7", "a-", "-7", "a-7 ", "A-7", "a-7-7", "a-99999999999999999999"]) {
+  for (const id of [
+    undefined,
+    null,
+    7,
+    "",
+    "7",
+    "a-",
+    "-7",
+    "a-07",
+    "a-7 ",
+    "A-7",
+    "a-7-7",
+    "a-99999999999999999999",
+  ]) {
     assert.equal(text(published(1, { id })), null, `${id}`);
     assert.equal(text(hello({ position: id })), null, `${id}`);
     assert.equal(text({ type: "heartbeat", position: id }), null, `${id}`);
