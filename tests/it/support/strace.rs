@@ -3,12 +3,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    path::PathBuf,
     process::{Child, ChildStderr, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Server;
+use super::{Server, server::PATIENCE};
 
 /// An strace that is attached; it lets go when dropped.
 pub struct Strace {
@@ -20,11 +22,20 @@ pub struct Strace {
 impl Strace {
     /// Injects faults into one thread, which is looked for by its name; see `--inject` in strace(1).
     pub fn thread(server: &Server, name: &str, injection: &str) -> Self {
-        let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("the server runs");
-        let mut threads = threads.map(|thread| thread.expect("a thread").path());
-        let is_named = |comm: String| comm.trim_end() == name;
-        let thread = threads.find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(is_named));
-        let id = thread.unwrap_or_else(|| panic!("no thread {name}")).file_name().expect("a number").to_owned();
+        let folder = format!("/proc/{}/task", server.id());
+        let is_named = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).is_ok_and(|it| it.trim_end() == name);
+        let find =
+            || fs::read_dir(&folder).expect("the server runs").flatten().map(|entry| entry.path()).find(is_named);
+        // A thread takes its name by itself, which may be a moment after the server listens.
+        let began = Instant::now();
+        let thread = loop {
+            match find() {
+                Some(thread) => break thread,
+                None => assert!(began.elapsed() < PATIENCE, "no thread {name}"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let id = thread.file_name().expect("a number");
         Self::attach(&["-p", &id.to_string_lossy()], injection)
     }
 
