@@ -45,7 +45,7 @@ export function connection(url, onMessage, onState, runtime) {
   /** @type {Socket | null} */
   let socket = null;
   /** One at a time: for the next attempt while waiting, else for the next look at the time. @type {any} */
-  let timer = null;
+  let timer;
 
   /** When the next attempt is, or when the socket must have shown life again. */
   let due = 0;
@@ -93,7 +93,7 @@ export function connection(url, onMessage, onState, runtime) {
     start(time) {
       notBefore = Math.max(notBefore, time);
       if (runtime.now() >= notBefore) connect();
-      else attemptAt(notBefore);
+      else dueAt(notBefore, connect);
     },
 
     /** Something has happened that makes it worth a look: the tab is visible again, or the network is back. */
@@ -193,20 +193,13 @@ export function connection(url, onMessage, onState, runtime) {
     cameAtOnce = (atOnce || (turns && failed === 0)) && (stood || !cameAtOnce);
     const jittered = now + wait(failed++, windowMs, atLeastMs, runtime.random);
     notBefore = now + Math.max(afterMs ?? 0, atLeastMs);
-    attemptAt(cameAtOnce ? now : afterMs === null ? jittered : notBefore);
+    dueAt(cameAtOnce ? now : afterMs === null ? jittered : notBefore, connect);
     enter("waiting");
-  }
-
-  /** @param {number} time */
-  function attemptAt(time) {
-    due = time;
-    setTimer(connect);
   }
 
   /** Looks at the time again when the socket must have shown life. @param {number} deadline */
   function expect(deadline) {
-    due = deadline;
-    setTimer(() => {
+    dueAt(deadline, () => {
       if (!isOverdue(runtime.now())) expect(due);
       else if (isAsked) lost(1006);
       else question();
@@ -220,8 +213,9 @@ export function connection(url, onMessage, onState, runtime) {
     expect(runtime.now() + ANSWER_MS);
   }
 
-  /** @param {() => void} act when it is due */
-  function setTimer(act) {
+  /** @param {number} time @param {() => void} act then */
+  function dueAt(time, act) {
+    due = time;
     runtime.clearTimeout(timer);
     timer = runtime.setTimeout(act, Math.max(0, due - runtime.now()));
   }

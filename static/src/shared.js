@@ -56,7 +56,7 @@ const ANSWER_MS = 1100;
 const HIDDEN_ANSWER_MS = 5000;
 
 /** Over how long tabs are spread that all wait for an answer. */
-const SPREAD_MS = 700;
+const SPREAD_MS = 400;
 
 /** How much later than it was due a leader may be. */
 const LATE_MS = 2000;
@@ -110,8 +110,10 @@ export function sharedConnection(
   /** Whether what it sends follows on what this tab has. */
   let isInStep = false;
   let askedAt = 0;
-  /** For the next question, else for the end of patience with the last one. @type {any} */
-  let timer = null;
+  /** When patience ends with the questions that nobody has answered yet. */
+  let deadline = 0;
+  /** For the next question, else for the deadline. @type {any} */
+  let timer;
 
   // What the leader knows of the others:
 
@@ -367,6 +369,7 @@ export function sharedConnection(
     leader = from;
     waitsUntil = its === "waiting" ? due : 0;
     if (due > now) {
+      deadline = 0;
       runtime.clearTimeout(timer);
       timer = runtime.setTimeout(ask, due - now + LATE_MS);
     }
@@ -394,8 +397,10 @@ export function sharedConnection(
     askedAt = runtime.now();
     channel?.postMessage(join());
     runtime.clearTimeout(timer);
-    const patience = attention() > 0 ? ANSWER_MS : HIDDEN_ANSWER_MS;
-    timer = runtime.setTimeout(() => tabs?.seize(), patience + SPREAD_MS * runtime.random());
+    // Another question doesn't make it longer, though one by a tab that is looked at may make it shorter.
+    const end = askedAt + (attention() > 0 ? ANSWER_MS : HIDDEN_ANSWER_MS) + SPREAD_MS * runtime.random();
+    deadline = deadline > askedAt ? Math.min(deadline, end) : end;
+    timer = runtime.setTimeout(() => tabs?.seize(), deadline - askedAt);
   }
 
   /** @returns {Join} */

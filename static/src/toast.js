@@ -17,7 +17,7 @@
  * @property {Notification[]} notifications
  * @property {number} startedAt when the first of them came
  * @property {number} age of the last of them, in milliseconds
- * @property {any} timer
+ * @property {any} [timer]
  */
 
 import { image, link, regionLink } from "./links.js";
@@ -52,7 +52,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   /** Each keeps all toasts from going. @type {Set<string>} */
   const holds = new Set();
   /** Where focus was before it came into a toast. @type {HTMLElement | null} */
-  let cameFrom = null;
+  let cameFrom;
   /** Takes away every listener outside the element. */
   const end = new AbortController();
 
@@ -101,7 +101,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
       const content = make("div", "content");
       const close = make("button", "close", { type: "button", "aria-label": text.close }, "×");
       element.append(content, close);
-      const toast = { element, content, notifications: [notification], startedAt: now, age, timer: null };
+      const toast = { element, content, notifications: [notification], startedAt: now, age };
       close.onclick = () => dismiss(toast);
       stack.append(element);
       standing.push(toast);

@@ -95,8 +95,8 @@ for (const [what, lose] of [
 
 test("a frozen leader does not answer, and loses its place: at once where somebody looks", async () => {
   for (const [look, within] of [
-    [(tab) => tab.look(), 1800],
-    [() => {}, 25_000 + 2000 + 1800],
+    [(tab) => tab.look(), 1500],
+    [() => {}, 25_000 + 2000 + 1500],
   ]) {
     const { browser, world, tabs } = await start({}, {});
     tabs[0].freeze();
@@ -110,6 +110,16 @@ test("a frozen leader does not answer, and loses its place: at once where somebo
     await browser.pass(100);
     assert.deepEqual([browser.connections.length, ...states(tabs)], [1, "open", "open"]);
   }
+});
+
+test("who looks again and again does not wait the longer for a frozen leader", async () => {
+  const { browser, world, tabs } = await start({}, {});
+  tabs[0].freeze();
+  for (let waited = 0; waited < 1500; waited += 300) {
+    tabs[1].look();
+    await browser.pass(300);
+  }
+  assert.deepEqual([world.sockets.length, world.sockets[1]?.tab], [2, tabs[1]]);
 });
 
 test("a frozen leader that once began to connect is not believed for ever", async () => {
