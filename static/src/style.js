@@ -61,6 +61,6 @@ export const style = `
 }
 .close:hover { background: #80808033 }
 :focus-visible { outline: 2px solid var(--vn-focus, currentColor); outline-offset: 2px }
-@keyframes in { from { opacity: 0; transform: translateY(12px) } }
+@keyframes in { from { opacity: 0; translate: 0 12px } }
 @media (prefers-reduced-motion: no-preference) { .vw-toast { animation: in .25s } }
 `;

@@ -37,6 +37,9 @@ const MAX_ITEMS = 3;
 /** How long a toast stands after the last thing that held it. */
 export const LIFE_MS = 10_000;
 
+/** How often it is looked whether time passes for one. */
+const STEP_MS = 500;
+
 /**
  * @param {Document} document
  * @param {readonly (string | undefined)[]} languages the best first
@@ -49,8 +52,8 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   const base = document.location.href;
   /** Oldest first. @type {Toast[]} */
   let standing = [];
-  /** Each keeps all toasts from going. @type {Set<string>} */
-  const holds = new Set();
+  /** @type {boolean | undefined} */
+  let isUnderPointer;
   /** Where focus was before it came into a toast. @type {HTMLElement | null} */
   let cameFrom;
   /** Takes away every listener outside the element. */
@@ -68,18 +71,16 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   root.append(frame);
   attach();
 
-  on(stack, "pointerenter", () => hold("hover", true));
-  on(stack, "pointerleave", () => hold("hover", false));
+  // Not `:hover`, which a finger leaves behind.
+  on(stack, "pointerenter", () => {
+    isUnderPointer = true;
+  });
+  on(stack, "pointerleave", () => {
+    isUnderPointer = false;
+  });
   on(stack, "focusin", ({ relatedTarget }) => {
-    if (!holds.has("focus")) cameFrom = relatedTarget;
-    hold("focus", true);
+    if (!stack.contains(relatedTarget)) cameFrom = relatedTarget;
   });
-  on(stack, "focusout", ({ relatedTarget }) => {
-    if (!stack.contains(relatedTarget)) hold("focus", false);
-  });
-  const visibility = () => hold("hidden", document.hidden);
-  on(document, "visibilitychange", visibility);
-  visibility();
   on(document, "keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;
     const toast = focused() ?? standing.at(-1);
@@ -106,7 +107,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
       stack.append(element);
       standing.push(toast);
       fill(toast);
-      run(toast);
+      run(toast, lifeMs);
       if (standing.length <= MAX_TOASTS) return;
       // One has to go, but not from under the hands of who is reading it.
       const reading = focused();
@@ -194,14 +195,11 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     const hadFocus = focused() === toast;
     standing = standing.filter((each) => each !== toast);
     toast.element.remove();
-    // An element that is taken away gets no event of leaving it.
-    if (hadFocus) {
-      cameFrom?.focus({ preventScroll: true });
-      hold("focus", false);
-    }
+    if (hadFocus) cameFrom?.focus({ preventScroll: true });
     if (standing.length) return;
     live.textContent = "";
-    hold("hover", false);
+    // An element that is taken away gets no event of leaving it.
+    isUnderPointer = false;
   }
 
   /** The toast that has the focus. */
@@ -209,16 +207,19 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     return standing.find(({ element }) => element.contains(root.activeElement));
   }
 
-  /** @param {string} reason @param {boolean} isHeld */
-  function hold(reason, isHeld) {
-    holds[isHeld ? "add" : "delete"](reason);
-    standing.forEach(run);
+  /** @param {Toast} toast @param {number} leftMs */
+  function run(toast, leftMs) {
+    const stepMs = Math.min(leftMs, STEP_MS);
+    toast.timer = setTimeout(() => {
+      if (!isHeld()) leftMs -= stepMs;
+      if (leftMs > 0) run(toast, leftMs);
+      else dismiss(toast);
+    }, stepMs);
   }
 
-  /** @param {Toast} toast */
-  function run(toast) {
-    clearTimeout(toast.timer);
-    if (!holds.size) toast.timer = setTimeout(() => dismiss(toast), lifeMs);
+  /** No time passes for what nobody can see, nor under a pointer or the focus. */
+  function isHeld() {
+    return document.hidden || isUnderPointer || focused();
   }
 
   /**
