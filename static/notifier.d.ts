@@ -68,6 +68,7 @@ export interface Runtime {
 
 /** What the client needs of a WebSocket. */
 export interface Socket {
+  addEventListener(type: "message", listener: () => void): void;
   onmessage: ((event: { data: unknown }) => void) | null;
   onclose: ((event: { code: number; reason?: string }) => void) | null;
   send?(text: string): void;

@@ -117,13 +117,7 @@ export class Client extends EventTarget {
       runtime,
     );
     const { alone, check, leave, join, tell } = this.#connection;
-    this.#refetch = refetches(
-      () => attention() > 0,
-      () => this.position,
-      alone,
-      tell,
-      runtime,
-    );
+    this.#refetch = refetches(attention, () => this.position, alone, tell, runtime);
     this.#unwatch = page?.watch({
       check: () => {
         check();

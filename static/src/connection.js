@@ -16,6 +16,7 @@
  */
 
 import { wait } from "./backoff.js";
+import { receive } from "./inbox.js";
 import { parse, reaction } from "./protocol.js";
 
 /** How many heartbeats a connection may be silent before the server is asked whether it is there. */
@@ -139,7 +140,7 @@ export function connection(url, onMessage, onState, runtime) {
       enter("closed");
       return;
     }
-    socket.onmessage = ({ data }) => hear(data);
+    receive(socket, hear, reconnect);
     socket.onclose = ({ code, reason }) => lost(code, reason);
     expect(now + OPENING_MS);
     // Last: a listener may close it, and then no timer must be left to bring it back.

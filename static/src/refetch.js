@@ -21,7 +21,7 @@ import { compare } from "./position.js";
 const SETTLE_MS = 100;
 
 /**
- * @param {() => boolean} isVisible
+ * @param {() => unknown} isVisible
  * @param {() => string | null} position
  * @param {(key: string, run: () => Promise<void>) => void} alone runs it while no other tab runs one of that name
  * @param {(refetch: Refetch) => void} tell all tabs, this one too

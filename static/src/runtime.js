@@ -15,6 +15,7 @@
  * @property {(message: string) => void} complain for the people who build the page
  *
  * @typedef {object} Socket what the client needs of a WebSocket; one that can't send has no `send`
+ * @property {(type: "message", listener: () => void) => void} addEventListener
  * @property {((event: any) => void) | null} onmessage
  * @property {((event: any) => void) | null} onclose
  * @property {(text: string) => void} [send]

@@ -38,6 +38,7 @@
 
 import { connection } from "./connection.js";
 import { election } from "./election.js";
+import { receive } from "./inbox.js";
 import { compare } from "./position.js";
 import { notification as readNotification } from "./protocol.js";
 import { covers, Roster } from "./roster.js";
@@ -185,8 +186,7 @@ export function sharedConnection(
         if (server.state !== "open") server.check();
         else if (isShort()) server.reconnect();
       } else if (tabs) {
-        isInStep = false;
-        ask();
+        stumble();
         enter("connecting");
       }
     },
@@ -199,12 +199,18 @@ export function sharedConnection(
     if (!shares) return lead();
     try {
       channel = runtime.channel(name);
-      channel.onmessage = ({ data }) => hear(data);
+      receive(channel, hear, stumble);
       tabs = election(runtime.locks(), name, id, ask, lead, yieldLead);
       enter("connecting");
     } catch {
       lead();
     }
+  }
+
+  /** A message of another tab was lost. */
+  function stumble() {
+    isInStep = false;
+    if (!leads) ask();
   }
 
   /** @param {any} data */
@@ -242,9 +248,8 @@ export function sharedConnection(
 
   function yieldLead() {
     leads = false;
-    isInStep = false;
     server.stop("waiting");
-    ask();
+    stumble();
   }
 
   /** The leader connects, to whatever any tab asks for, from where the one that is furthest back is. */
@@ -377,8 +382,7 @@ export function sharedConnection(
       if (message.type === "hello") {
         const { position, recovered } = message;
         const since = positions.since(regions);
-        const isInTime = since === null || !recovered || compare(position, since) <= 0;
-        isInStep = covers(theirs, regions) && isInTime;
+        isInStep = covers(theirs, regions) && (since === null || !recovered || compare(position, since) <= 0);
       }
       if (!isInStep || !tabs) break;
       subscribed = theirs;

@@ -59,7 +59,7 @@ test(`${PAGES} pages ask neither the site nor the server at once`, async (t) => 
   };
   let downAt = 0;
   const start = () => {
-    const socket = { close: () => open.delete(socket), send() {} };
+    const socket = { close: () => open.delete(socket), send() {}, addEventListener() {} };
     if (downAt) count(attempts, downAt);
     runtime.setTimeout(() => {
       if (!isUp) return socket.onclose?.({ code: 1006 });

@@ -131,6 +131,37 @@ test("a frozen leader that once began to connect is not believed for ever", asyn
   assert.deepEqual([browser.world.sockets.length, browser.world.sockets[1].tab], [2, browser.tabs[1]]);
 });
 
+for (const ended of ["handler", "counter"]) {
+  test(`a leader whose ${ended} the browser ends with a message in hand loses it for nobody`, async () => {
+    const { browser, world, tabs } = await start({}, {}, {});
+    world.socket.says(published(2));
+    world.socket.ended = ended;
+    world.socket.says(published(3));
+    world.socket.says(published(4));
+    if (ended === "handler") {
+      assert.equal(world.socket.url.searchParams.get("since"), "aaaaaaaa-2");
+      world.socket.says(hello({ position: "aaaaaaaa-2", recovered: true }));
+      for (const offset of [3, 4]) world.socket.says(published(offset));
+    }
+    await browser.pass(100);
+    for (const { heard, gaps } of tabs)
+      assert.deepEqual([heard, gaps], [["aaaaaaaa-2", "aaaaaaaa-3", "aaaaaaaa-4"], 0]);
+    assert.equal(browser.connections.length, 1);
+  });
+
+  test(`a tab that follows, and whose ${ended} the browser ends with a message in hand, asks for it`, async () => {
+    const { browser, world, tabs } = await start({}, {}, {});
+    world.socket.says(published(2));
+    await browser.pass(10);
+    tabs[1].channel.ended = ended;
+    for (const offset of [3, 4]) world.socket.says(published(offset));
+    await browser.pass(100);
+    for (const { heard, gaps } of tabs)
+      assert.deepEqual([heard, gaps], [["aaaaaaaa-2", "aaaaaaaa-3", "aaaaaaaa-4"], 0]);
+    assert.equal(world.sockets.length, 1);
+  });
+}
+
 test("a tab that waits for the lock and is frozen blocks nobody for long", async () => {
   const { browser, world, tabs } = await start({}, {}, {});
   tabs[1].freeze();

@@ -43,7 +43,9 @@ async function simulate(seed) {
     const event = pick([
       () => server.publish(pick(REGIONS)),
       () => server.publish(pick(REGIONS)),
-      () => server.publish(pick(REGIONS)),
+      () => {
+        for (let count = pick([2, 10, 120]); count > 0; count--) server.publish(pick(REGIONS));
+      },
       () => alive().length < 6 && open(),
       () => alive().length > 1 && tab.crash(),
       () => alive().length > 1 && !tab.isFrozen && tab.close(),
@@ -55,6 +57,10 @@ async function simulate(seed) {
       () => !tab.isFrozen && tab.hide(),
       () => !isCalm && !tab.isFrozen && tab.client.reconnect(),
       () => server.cut(),
+      () => {
+        const inbox = pick([tab.channel, ...browser.connections]);
+        if (inbox) inbox.ended = pick(["counter", "handler"]);
+      },
       () => server.beat(),
       () => {
         server.takesSockets = !server.takesSockets;

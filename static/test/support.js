@@ -83,14 +83,32 @@ export class World {
   }
 }
 
-class PaperSocket {
+/** Hands out messages as browsers do: to each listener, the property's included. */
+export class Inbox {
   onmessage = null;
+  /** Which listener to the next message the browser ends. @type {"counter" | "handler" | null} */
+  ended = null;
+  #counters = [];
+
+  addEventListener(_type, listener) {
+    this.#counters.push(listener);
+  }
+
+  deliver(data) {
+    if (this.ended !== "counter") for (const count of this.#counters) count();
+    if (this.ended !== "handler") this.onmessage?.({ data });
+    this.ended = null;
+  }
+}
+
+class PaperSocket extends Inbox {
   onclose = null;
   sent = [];
   isClosed = false;
   isStream = false;
 
   constructor(url) {
+    super();
     this.url = new URL(url);
   }
 
@@ -104,7 +122,7 @@ class PaperSocket {
 
   /** The server says something. */
   says(message) {
-    this.onmessage?.({ data: typeof message === "string" ? message : JSON.stringify(message) });
+    this.deliver(typeof message === "string" ? message : JSON.stringify(message));
   }
 
   /** The server ends it. */

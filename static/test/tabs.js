@@ -5,7 +5,7 @@
 
 import { setMaxListeners } from "node:events";
 import { Client } from "../src/client.js";
-import { World } from "./support.js";
+import { Inbox, World } from "./support.js";
 
 export class Browser {
   world = new World();
@@ -72,10 +72,9 @@ export class Browser {
   }
 
   channel(tab, name) {
-    const channel = {
+    const channel = Object.assign(new Inbox(), {
       tab,
       name,
-      onmessage: null,
       isOpen: true,
       /** When the last message to each gets there: none overtakes another. */
       arrivals: new Map(),
@@ -85,13 +84,13 @@ export class Browser {
           if (other === channel || other.name !== name || !other.isOpen) continue;
           const at = Math.max(channel.arrivals.get(other) ?? 0, this.world.time + this.delay());
           channel.arrivals.set(other, at);
-          this.world.at(at, () => other.isOpen && other.onmessage?.({ data: JSON.parse(text) }));
+          this.world.at(at, () => other.isOpen && other.deliver(JSON.parse(text)));
         }
       },
       close: () => {
         channel.isOpen = false;
       },
-    };
+    });
     this.#channels.push(channel);
     return channel;
   }
@@ -131,6 +130,7 @@ class Tab {
   /** How much later than they are due its timers run. */
   lateness = 0;
   events = null;
+  channel = null;
   #browser;
   /** What a frozen tab has not got to. */
   #held = [];
@@ -166,7 +166,10 @@ class Tab {
         connect: (url) => this.#guard(runtime.connect(url)),
         stream: (url) => this.#guard(runtime.stream(url)),
         locks: () => browser.locks(this),
-        channel: (name) => browser.channel(this, name),
+        channel: (name) => {
+          this.channel = browser.channel(this, name);
+          return this.channel;
+        },
       },
     });
     this.client.addEventListener("notification", ({ detail }) => this.heard.push(detail.id));

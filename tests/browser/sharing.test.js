@@ -129,14 +129,12 @@ test("who looks at a tab whose leader stands still hears within two seconds", ne
   const resume = await leader.stall();
   try {
     await server.publish("not heard of yet");
-    // By the page's own clock: the browser may be asked a while after it was told.
-    await seen.evaluate(`void [
-      document.addEventListener("visibilitychange", () => (window.seenAt ??= performance.now())),
-      VideoNotifier.instance.addEventListener("notification", () => (window.heardAt = performance.now())),
-    ]`);
+    await seen.evaluate(
+      "void document.addEventListener('visibilitychange', () => (window.seenAfterMs = performance.now()))",
+    );
     await seen.show();
     await seen.until("heard.includes('not heard of yet')");
-    const tookMs = await seen.evaluate("heardAt - seenAt");
+    const tookMs = await seen.evaluate("heardAfterMs - seenAfterMs");
     assert.ok(tookMs > 0 && tookMs < 2000, `${tookMs} ms`);
   } finally {
     await resume();

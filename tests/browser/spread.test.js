@@ -34,7 +34,7 @@ const waits = ({ attempts = 0, ...more }) =>
         let socket;
         let timer;
         const connect = () => {
-          socket = { close() {}, send() {} };
+          socket = { close() {}, send() {}, addEventListener() {} };
           return socket;
         };
         const setTimeout = (callback, ms) => {

@@ -35,16 +35,16 @@ async function open(path = "/", { newWindow = false } = {}) {
   return tab;
 }
 
-for (const [upgrades, within] of [
+for (const [upgrades, withinMs] of [
   ["refuse", 2000],
   ["drop", 2000],
   ["swallow", 17_000],
 ]) {
   test(`a proxy that does this to a WebSocket: ${upgrades}`, async () => {
     proxy.upgrades = upgrades;
-    const from = performance.now();
     const tab = await open("/us");
-    assert.ok(performance.now() - from < within, `${performance.now() - from} ms`);
+    const tookMs = await tab.evaluate("openAfterMs");
+    assert.ok(tookMs < withinMs, `${tookMs} ms`);
     await server.publish("over the stream");
     await server.publish("not asked for", { region: "JP" });
     await server.publish("so too", { region: "US" });
@@ -111,12 +111,14 @@ test("a leader with a stream that stands still without a word is found out, at o
   const resume = await leader.stall();
   try {
     await server.publish("not heard of yet");
-    const from = performance.now();
-    await seen.evaluate(
-      "void [dispatchEvent(new Event('focus')), document.dispatchEvent(new Event('visibilitychange'))]",
-    );
+    await seen.call(() => {
+      window.seenAfterMs = performance.now();
+      dispatchEvent(new Event("focus"));
+      document.dispatchEvent(new Event("visibilitychange"));
+    });
     await seen.until("heard.includes('not heard of yet')");
-    assert.ok(performance.now() - from < 2500, `${performance.now() - from} ms`);
+    const tookMs = await seen.evaluate("heardAfterMs - seenAfterMs");
+    assert.ok(tookMs > 0 && tookMs < 2500, `${tookMs} ms`);
   } finally {
     await resume();
   }

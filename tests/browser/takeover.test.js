@@ -34,7 +34,8 @@ const ways = (plain) => ({
 });
 
 test(`${LOSSES} times the leader of ${TABS} tabs is lost`, { timeout: 280_000 }, async (t) => {
-  const server = await Server.start("--history", "memory", "--history-max-count", "100000", "--replay-max", "10000");
+  const most = ["--history-max-count", "100000", "--replay-max", "10000", "--post-rate-per-ip", "1000"];
+  const server = await Server.start("--history", "memory", ...most);
   t.after(() => server.close());
   const site = await Site.start();
   t.after(() => site.close());

@@ -4,7 +4,10 @@ import { eventually } from "./wait.js";
 
 export const OPEN = "VideoNotifier.instance.state === 'open'";
 
-/** Writes down all that the page is told, what sockets it opens, and errors that nobody caught. */
+/**
+ * Writes down all that the page is told, what sockets it opens, and errors that nobody caught. Times by the page's own
+ * clock: the driver of a busy browser answers late.
+ */
 export const RECORD = `
   window.errors = [];
   addEventListener("error", ({ message }) => errors.push(message));
@@ -21,7 +24,13 @@ export const RECORD = `
     }
   };
   addEventListener("DOMContentLoaded", () => {
-    VideoNotifier.instance?.addEventListener("notification", ({ detail }) => heard.push(detail.videos[0].title));
+    VideoNotifier.instance?.addEventListener("statechange", ({ detail }) => {
+      if (detail.state === "open") window.openAfterMs ??= performance.now();
+    });
+    VideoNotifier.instance?.addEventListener("notification", ({ detail }) => {
+      heard.push(detail.videos[0].title);
+      window.heardAfterMs = performance.now();
+    });
     VideoNotifier.instance?.addEventListener("gap", () => gaps++);
   });
 `;
