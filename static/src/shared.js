@@ -53,7 +53,7 @@ const MAX_KEPT = 100;
 const MAX_UNSHOWN = 20;
 
 /** How long a leader may take to answer: some browsers let timers of hidden tabs run once a second. */
-const ANSWER_MS = 1100;
+const ANSWER_MS = 1300;
 const HIDDEN_ANSWER_MS = 5000;
 
 /** Over how long tabs are spread that all wait for an answer. */

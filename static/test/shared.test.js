@@ -95,8 +95,8 @@ for (const [what, lose] of [
 
 test("a frozen leader does not answer, and loses its place: at once where somebody looks", async () => {
   for (const [look, within] of [
-    [(tab) => tab.look(), 1500],
-    [() => {}, 25_000 + 2000 + 1500],
+    [(tab) => tab.look(), 1700],
+    [() => {}, 25_000 + 2000 + 1700],
   ]) {
     const { browser, world, tabs } = await start({}, {});
     tabs[0].freeze();
@@ -115,7 +115,7 @@ test("a frozen leader does not answer, and loses its place: at once where somebo
 test("who looks again and again does not wait the longer for a frozen leader", async () => {
   const { browser, world, tabs } = await start({}, {});
   tabs[0].freeze();
-  for (let waited = 0; waited < 1500; waited += 300) {
+  for (let waited = 0; waited < 1800; waited += 300) {
     tabs[1].look();
     await browser.pass(300);
   }

@@ -37,6 +37,13 @@ async function open(path = "/", { newWindow = true } = {}) {
 /** In one window, where the next one hides it. */
 const hidden = { newWindow: false };
 
+/** Another page in front of them; they are told of it a moment later. */
+async function cover(...tabs) {
+  const front = await open("/plain", hidden);
+  for (const tab of tabs) await tab.until("document.hidden");
+  return front;
+}
+
 const shown = async (tabs) => (await Promise.all(tabs.map((tab) => tab.evaluate("shown")))).flat();
 
 const toasts = async (tabs) => (await Promise.all(tabs.map((tab) => tab.toasts()))).flat();
@@ -62,7 +69,7 @@ test("twenty publications to eight windows that are all seen make twenty toasts"
 
 test("what is posted while all tabs are hidden is one summary in the first that is seen", needs("show"), async () => {
   const [first, second] = [await open("/"), await open("/", hidden)];
-  await open("/plain", hidden);
+  await cover(first, second);
   for (const [region, count] of [
     ["US", 3],
     ["JP", 5],
@@ -87,7 +94,7 @@ test("what is posted while all tabs are hidden is one summary in the first that 
 
 test("what waits is not lost with the tab: it is shown on the next page", async () => {
   const tab = await open("/", hidden);
-  const other = await open("/plain", hidden);
+  const other = await cover(tab);
   await server.publish("unseen");
   await tab.until("heard.length === 1");
   await tab.close();
@@ -103,7 +110,7 @@ test("what waits is not lost with the tab: it is shown on the next page", async 
 
 test("a tab that goes from page to page while another one leads shows what came on the way", async () => {
   const leader = await open("/", hidden);
-  await open("/plain", hidden);
+  await cover(leader);
   const tab = await open("/");
   await tab.go(`${site.origin}/plain`);
   await server.publish("on the way");

@@ -124,7 +124,7 @@ test("a bundle of it loads, and connects", async () => {
   });
   const { stdout } = await node(
     "bundled.cjs",
-    `globalThis.WebSocket = class { constructor(url) { console.log(url) } close() {} };
+    `globalThis.WebSocket = class extends EventTarget { constructor(url) { super(); console.log(url) } close() {} };
     ${outputFiles[0].text}
     module.exports.start("https://notify.test/ws").close();`,
   );
