@@ -224,7 +224,12 @@ export class Client extends EventTarget {
     if (!this.#closed && !this.muted && age <= this.#maxAgeMs && !isPrevented) this.#toasts?.show(notification, age);
   }
 
-  /** @param {string} type @param {unknown} detail @param {boolean} [cancelable] @returns {boolean} whether nobody prevented it */
+  /**
+   * @param {string} type
+   * @param {unknown} detail
+   * @param {boolean} [cancelable]
+   * @returns {boolean} whether nobody prevented it
+   */
   #dispatch(type, detail, cancelable) {
     return this.dispatchEvent(new CustomEvent(type, { detail, cancelable }));
   }

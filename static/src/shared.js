@@ -56,7 +56,7 @@ const MAX_UNSHOWN = 20;
 const ANSWER_MS = 1300;
 const HIDDEN_ANSWER_MS = 5000;
 
-/** Over how long tabs are spread that all wait for an answer. */
+/** Over how long tabs are spread that all wait for an answer. Together below the two seconds that who looks may wait. */
 const SPREAD_MS = 400;
 
 /** How much later than it was due a leader may be. */
@@ -186,7 +186,7 @@ export function sharedConnection(
         if (server.state !== "open") server.check();
         else if (isShort()) server.reconnect();
       } else if (tabs) {
-        stumble();
+        loseStep();
         enter("connecting");
       }
     },
@@ -199,7 +199,7 @@ export function sharedConnection(
     if (!shares) return lead();
     try {
       channel = runtime.channel(name);
-      receive(channel, hear, stumble);
+      receive(channel, hear, loseStep);
       tabs = election(runtime.locks(), name, id, ask, lead, yieldLead);
       enter("connecting");
     } catch {
@@ -207,8 +207,8 @@ export function sharedConnection(
     }
   }
 
-  /** A message of another tab was lost. */
-  function stumble() {
+  /** What comes next may not follow on what this tab has: it asks, unless it leads by now. */
+  function loseStep() {
     isInStep = false;
     if (!leads) ask();
   }
@@ -249,7 +249,7 @@ export function sharedConnection(
   function yieldLead() {
     leads = false;
     server.stop("waiting");
-    stumble();
+    loseStep();
   }
 
   /** The leader connects, to whatever any tab asks for, from where the one that is furthest back is. */

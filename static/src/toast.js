@@ -34,7 +34,7 @@ const MAX_TOASTS = 3;
 /** How many videos, or regions, a toast lists. */
 const MAX_ITEMS = 3;
 
-/** How long a toast stands after the last thing that held it. */
+/** How long a toast stands, without the time that something holds it. */
 export const LIFE_MS = 10_000;
 
 /** How often it is looked whether time passes for one. */

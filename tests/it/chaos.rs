@@ -29,7 +29,7 @@ use crate::support::{
     EventStream, Server,
     proxy::Proxy,
     random::Random,
-    server::{PATIENCE, TOKEN},
+    server::{PATIENCE, TOKEN, client_that_keeps_nothing},
 };
 
 const SOCKETS: usize = 1000;
@@ -148,7 +148,7 @@ async fn run(mut server: Server, mut random: Random, words: u64, kills: u32) -> 
     let proxy = Proxy::start(&server.address, random.fork()).await;
     let page: Value = server.get("/notifications").await.json().await.unwrap();
     let (epoch, offset) = split(&page["position"]);
-    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let http = client_that_keeps_nothing();
     let (end, _) = watch::channel(None);
     let world = Arc::new(World {
         proxy,

@@ -19,7 +19,12 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{EventStream, Server, Socket, post_body, random::Random, raw::Raw, server::PATIENCE};
+use crate::support::{
+    EventStream, Server, Socket, post_body,
+    random::Random,
+    raw::Raw,
+    server::{PATIENCE, client_that_keeps_nothing},
+};
 
 const SOCKETS: usize = 400;
 const STREAMS: usize = 50;
@@ -48,7 +53,7 @@ async fn a_long_time_of_comings_and_goings_leaves_nothing_behind() {
     let mut random = Random::of_this_run();
     let mut server = Server::start(&FLAGS).await;
     // Connections that the requests below keep for the next one are descriptors of the server too, a few by chance.
-    server.http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
+    server.http = client_that_keeps_nothing();
     let server = Arc::new(server);
     let received = Arc::new(AtomicU64::new(0));
     let mut standing = JoinSet::new();

@@ -31,6 +31,11 @@ pub const TOKEN: &str = "test-token";
 /// The token as a header.
 pub const AUTHORIZED: (&str, &str) = ("authorization", "Bearer test-token");
 
+/// An HTTP client each of whose requests has a connection of its own.
+pub fn client_that_keeps_nothing() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client")
+}
+
 /// A server process with a data directory of its own.
 pub struct Server {
     pub address: String,
