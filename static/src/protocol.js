@@ -27,7 +27,7 @@
  * @property {number} heartbeatMs
  * @property {number | null} spreadMs over how long pages should spread their own requests to the site
  * @property {number | null} windowMs likewise their attempts to connect again
- * @property {number | null} afterMs when to come back, of a `reconnect`
+ * @property {number | null} afterMs when to come back, in a `reconnect`; where it names no time, it is spread as any loss is
  */
 
 import { isPosition } from "./position.js";
@@ -70,7 +70,7 @@ export function parse(data, at) {
     heartbeatMs: milliseconds(heartbeat_ms) || DEFAULT_HEARTBEAT_MS,
     spreadMs: milliseconds(spread_ms),
     windowMs: milliseconds(reconnect_window_ms),
-    afterMs: type === "reconnect" ? (milliseconds(after_ms) ?? 0) : null,
+    afterMs: milliseconds(after_ms),
   };
 }
 
