@@ -192,7 +192,9 @@ export function connection(url, onMessage, onState, runtime) {
     if (turns) streamUntil = now + STREAM_MS;
     // A page that needs a stream from the start has it at once.
     cameAtOnce = (atOnce || (turns && failed === 0)) && (stood || !cameAtOnce);
-    const jittered = now + wait(failed++, windowMs, atLeastMs, runtime.random);
+    const jittered = now + wait(failed, windowMs, atLeastMs, runtime.random);
+    // At once is no place in the window: should it fail, one is drawn yet.
+    if (!cameAtOnce) failed++;
     notBefore = now + Math.max(afterMs ?? 0, atLeastMs);
     dueAt(cameAtOnce ? now : afterMs === null ? jittered : notBefore, connect);
     enter("waiting");

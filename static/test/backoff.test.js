@@ -41,9 +41,14 @@ test("each attempt that fails doubles the range, up to the ceiling", () => {
   }
 });
 
-test("no attempt is spread over less than the window, however often it has failed", () => {
-  for (const failed of [1, 2, 5, 2000]) assertEven(waits({ failed, windowMs: 50_000, atLeastMs: 0 }), 0, 50_000);
-  assertEven(waits({ failed: 4, windowMs: 3000, atLeastMs: 0 }), 0, 16_000);
+test("an attempt that follows on one that failed comes a window later, and backs off beyond it", () => {
+  for (const [failed, range] of [
+    [1, 2000],
+    [2, 4000],
+    [2000, CEILING_MS],
+  ]) {
+    assertEven(waits({ failed, windowMs: 50_000, atLeastMs: 0 }), 50_000, range);
+  }
 });
 
 test("what a close code demands comes on top, and is spread too", () => {

@@ -208,7 +208,7 @@ test("muted in another tab clears this one", () => {
   assert.deepEqual([toasts.shown, client.muted], [[], true]);
 });
 
-test("each retry takes its place in the server's window, and backs off beyond it", () => {
+test("a first retry takes a place in the server's window, and each later one comes a window later and backs off beyond it", () => {
   const { world, client } = start();
   world.socket.says(hello({ reconnect_window_ms: 6000 }));
   world.pass(6000);
@@ -216,10 +216,26 @@ test("each retry takes its place in the server's window, and backs off beyond it
   world.socket.ends(1012);
   assert.equal(client.state, "waiting");
   assert.equal(world.untilNext, 1500);
-  for (const wait of [1500, 1500, 2000, 4000, 7500, 7500]) {
+  for (const wait of [6500, 7000, 8000, 10_000, 13_500, 13_500]) {
     world.pass(world.untilNext);
     world.socket.ends(1006);
     assert.equal(world.untilNext, wait);
+  }
+});
+
+test("who came at once and failed takes a place in the server's window first", () => {
+  const { world } = start();
+  world.socket.says(hello({ reconnect_window_ms: 6000 }));
+  world.pass(6000);
+  world.random = () => 0.25;
+  for (const [code, wait] of [
+    [4000, 0],
+    [1013, 1500],
+    [1013, 6500],
+  ]) {
+    world.socket.ends(code);
+    assert.equal(world.untilNext, wait);
+    world.pass(wait);
   }
 });
 
@@ -229,7 +245,7 @@ test("one that always breaks after hello backs off; one that stood starts anew",
     world.socket.says(hello({ reconnect_window_ms: 200 }));
     world.socket.ends(1006);
   };
-  for (const wait of [100, 1000, 2000]) {
+  for (const wait of [100, 1200, 2200]) {
     breaks();
     assert.equal(world.untilNext, wait);
     world.pass(wait);
@@ -386,7 +402,7 @@ test("one that swallows the request counts as one that does not open", () => {
 
 test("where neither opens they take turns, and only the first turn is at once", () => {
   const { world } = start();
-  for (const wait of [0, 1000, 2000, 4000, 8000]) {
+  for (const wait of [0, 500, 1000, 2000, 4000]) {
     world.socket.ends(1006);
     assert.equal(world.untilNext, wait);
     world.pass(wait);
