@@ -125,7 +125,8 @@ impl From<Violation> for Disconnect {
     fn from(violation: Violation) -> Self {
         match violation {
             Violation::TooBig => Self::TooBig,
-            Violation::Protocol | Violation::InvalidText => Self::ProtocolError,
+            Violation::Protocol => Self::ProtocolError,
+            Violation::InvalidText => Self::InvalidText,
         }
     }
 }

@@ -179,6 +179,8 @@ pub enum Disconnect {
     PositionLost,
     /// Comes back: bytes that are no WebSocket frames, most often a broken middlebox (RFC 6455 §7.4.1).
     ProtocolError,
+    /// Comes back: text that is not UTF-8 (RFC 6455 §8.1).
+    InvalidText,
     /// Stops: the protocol has no binary messages.
     Binary,
     /// Stops: a message longer than [`MAX_INCOMING`].
@@ -198,6 +200,7 @@ impl Disconnect {
             Self::Restart => 1012,
             Self::PositionLost => 4000,
             Self::ProtocolError => 1002,
+            Self::InvalidText => 1007,
             Self::Binary => 1003,
             Self::TooBig => 1009,
             Self::Flood => 1008,
@@ -212,6 +215,7 @@ impl Disconnect {
             Self::Restart => "the server restarts",
             Self::PositionLost => "the position is lost",
             Self::ProtocolError => "not a WebSocket frame",
+            Self::InvalidText => "text must be UTF-8",
             Self::Binary => "binary messages are not supported",
             Self::TooBig => "messages may have 4 KiB",
             Self::Flood => "too many messages",
@@ -280,7 +284,8 @@ mod tests {
     #[test]
     fn a_reason_fits_a_close_frame() {
         use Disconnect::*;
-        for disconnect in [Restart, PositionLost, ProtocolError, Binary, TooBig, Flood, BadRequest, OriginNotAllowed] {
+        let of_frames = [ProtocolError, InvalidText, Binary, TooBig, Flood];
+        for disconnect in [&of_frames[..], &[Restart, PositionLost, BadRequest, OriginNotAllowed]].concat() {
             assert!(disconnect.reason().len() <= 123);
         }
     }

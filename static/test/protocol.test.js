@@ -117,7 +117,7 @@ test("times that make no sense are not taken", () => {
 
 test("a close code says whether to come back, and when", () => {
   for (const code of [1003, 1009, 4400, 4403, 4499]) assert.equal(reaction(code).comesBack, false, `${code}`);
-  for (const code of [1000, 1001, 1002, 1005, 1006, 1011, 1012, 1013, 1015, 3000, 4001, 4399, 4500]) {
+  for (const code of [1000, 1001, 1002, 1005, 1006, 1007, 1011, 1012, 1013, 1015, 3000, 4001, 4399, 4500]) {
     assert.deepEqual(reaction(code), { comesBack: true, atLeastMs: 0, atOnce: false }, `${code}`);
   }
   assert.deepEqual(reaction(4000), { comesBack: true, atLeastMs: 0, atOnce: true });

@@ -12,6 +12,7 @@ use crate::support::{
     EventStream, Mount, Server, Setup, Socket, post_body,
     process::contents,
     server::{PATIENCE, TOKEN},
+    skip,
 };
 
 const FLAGS: [&str; 2] = ["--heartbeat", "200ms"];
@@ -183,8 +184,7 @@ async fn a_read_only_history_refuses_posts_until_it_can_be_written() {
     };
     // As a file system that went read-only does, this fails the writes of files that are open.
     if !(set(&server, "+i") && set(&server, "-i")) {
-        eprintln!("SKIPPED: this needs chattr (root, on ext4 or the like)");
-        return;
+        return skip("chattr (root, on ext4 or the like)");
     }
     survives(server, |server| assert!(set(server, "+i")), |server| assert!(set(server, "-i"))).await;
 }

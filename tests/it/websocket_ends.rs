@@ -73,7 +73,7 @@ async fn broken_frames_end_the_connection_and_no_other() {
         ("a continuation of nothing", masked(0x80, b"x"), 1002),
         ("a Ping in fragments", masked(0x09, b""), 1002),
         ("a Ping that is too long", [&[PING, 0xfe, 0, 126, 0, 0, 0, 0], &[b'x'; 126][..]].concat(), 1002),
-        ("text that is no UTF-8", masked(TEXT, &[0xff]), 1002),
+        ("text that is no UTF-8", masked(TEXT, &[0xff]), 1007),
         ("a length of 1 GiB", [&[TEXT, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0], &[0; 4][..]].concat(), 1009),
     ]
     .map(async |(what, bytes, code)| {

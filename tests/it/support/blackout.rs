@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, process::Command};
 
+use super::skip;
+
 /// Until this is dropped.
 pub struct Blackout(IpAddr);
 
@@ -12,7 +14,7 @@ impl Blackout {
         if blackout.rules("-I") {
             return Some(blackout);
         }
-        eprintln!("SKIPPED: this needs iptables and the right to use it (root, or CAP_NET_ADMIN in a container)");
+        skip("iptables and the right to use it (root, or CAP_NET_ADMIN in a container)");
         None
     }
 

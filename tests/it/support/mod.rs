@@ -20,6 +20,15 @@ pub use mount::Mount;
 pub use server::{Server, Setup};
 pub use witness::Witness;
 
+/// Says that a test can't be made here. `tests/run`, which installs what is needed, takes no such excuse.
+///
+/// # Panics
+/// Where `SKIP_NO_TEST` is set.
+pub fn skip(needs: &str) {
+    assert!(std::env::var_os("SKIP_NO_TEST").is_none(), "this needs {needs}");
+    eprintln!("SKIPPED: this needs {needs}");
+}
+
 /// The body of a post: one video of that id.
 pub fn post_body(region: &str, id: impl std::fmt::Display) -> String {
     format!(r#"{{"region":"{region}","videos":[{{"id":"{id}","title":"Video {id}"}}]}}"#)

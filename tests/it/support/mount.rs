@@ -5,6 +5,8 @@ use std::{
     process::Command,
 };
 
+use super::skip;
+
 /// A file system in memory over a folder; unmounted when dropped.
 pub struct Mount(PathBuf);
 
@@ -15,7 +17,7 @@ impl Mount {
         if mount(&["-t", "tmpfs", "-o", &options, "tmpfs"], folder) {
             return Some(Self(folder.to_owned()));
         }
-        eprintln!("SKIPPED: this needs the right to mount a file system (root, or CAP_SYS_ADMIN in a container)");
+        skip("the right to mount a file system (root, or CAP_SYS_ADMIN in a container)");
         None
     }
 
