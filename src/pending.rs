@@ -1,9 +1,10 @@
 //! Connections that are no clients yet: how many there may be, and which of them makes room for another.
 //!
-//! Whoever connects holds a descriptor before it has said a word. Where too many do, the one goes that has waited longest:
-//! who means it asks right after connecting, so it takes many newcomers a moment to crowd it out. It is one of those that
-//! have never asked anything, or of those that are kept for a next request, whichever are more: so neither crowd takes the
-//! other's places. One whose request is being answered is never ended, nor is a client.
+//! A connection holds a descriptor before it has said a word. Where there are too many, the one goes that has waited
+//! for its client the longest: a real client asks right after connecting, takes its answer and leaves, so it takes many
+//! newcomers a moment to crowd it out. What a connection waits for (see [`Wait`]) tells three crowds apart, and it is
+//! one of the largest that goes: so none takes the places of the others. A connection whose request is being worked on
+//! is never closed, nor is a client.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,6 @@ use crate::{
     forwarded::TrustedProxies,
     limits::{Limits, Permit, Refusal},
     metrics::Metrics,
-    rejection::Rejection,
 };
 
 /// As many as wait in the kernel to be accepted; at most, a storm of clients is half here and half there.
@@ -41,18 +41,30 @@ pub struct Pending {
     waiting: Mutex<Waiting>,
 }
 
-/// Those that have asked nothing that is still to be answered, by their turn: from the one that has waited longest.
+/// What a connection waits for, of its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The first request.
+    Request,
+    /// The next one: it is kept.
+    NextRequest,
+    /// That the client goes on: it sends slowly what nobody asked for, or takes its answer slowly.
+    Progress,
+}
+
+/// The connections that wait, by their turn: from the one that has waited longest.
 #[derive(Default)]
 struct Waiting {
-    silent: BTreeMap<u64, Arc<Notify>>,
-    kept: BTreeMap<u64, Arc<Notify>>,
+    /// In the order of [`Wait`].
+    crowds: [BTreeMap<u64, Arc<Notify>>; 3],
     last_turn: u64,
 }
 
 impl Waiting {
     fn pop(&mut self) -> Option<Arc<Notify>> {
-        let more = if self.silent.len() >= self.kept.len() { &mut self.silent } else { &mut self.kept };
-        more.pop_first().map(|(_, oldest)| oldest)
+        // Of crowds of one size the last that is looked at, and so the first.
+        let largest = self.crowds.iter_mut().rev().max_by_key(|crowd| crowd.len())?;
+        largest.pop_first().map(|(_, oldest)| oldest)
     }
 }
 
@@ -82,8 +94,12 @@ impl Pending {
     /// # Errors
     /// When its address has too many by itself, or none of too many can go.
     pub fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<PendingConnection, Refusal> {
-        let admitted = self.make_room(peer);
-        admitted.inspect_err(|refusal| self.metrics.refused(Rejection::from(*refusal).reason()))
+        self.make_room(peer).inspect_err(|refusal| {
+            self.metrics.refused(match refusal {
+                Refusal::AddressFull => "pending_address_full",
+                Refusal::Full => "pending_full",
+            });
+        })
     }
 
     fn make_room(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<PendingConnection, Refusal> {
@@ -99,10 +115,7 @@ impl Pending {
             crowded_out: Arc::default(),
             _permit: permit,
         };
-        let mut waiting = self.waiting();
-        let turn = connection.next_turn(&mut waiting);
-        waiting.silent.insert(turn, connection.crowded_out.clone());
-        drop(waiting);
+        connection.wait(Wait::Request);
         Ok(connection)
     }
 
@@ -121,26 +134,24 @@ impl Pending {
 }
 
 impl PendingConnection {
-    /// It has asked something: it stays until it is answered.
-    pub fn asks(&self) {
+    /// It waits for its client from now on, and may have to make room.
+    pub fn wait(&self, what: Wait) {
         let mut waiting = self.pending.waiting();
-        let turn = self.turn.load(Ordering::Relaxed);
-        if waiting.silent.remove(&turn).is_none() {
-            waiting.kept.remove(&turn);
-        }
-    }
-
-    /// It has been answered, and may ask again.
-    pub fn is_answered(&self) {
-        let mut waiting = self.pending.waiting();
-        let turn = self.next_turn(&mut waiting);
-        waiting.kept.insert(turn, self.crowded_out.clone());
-    }
-
-    fn next_turn(&self, waiting: &mut Waiting) -> u64 {
+        self.leave(&mut waiting);
         waiting.last_turn += 1;
         self.turn.store(waiting.last_turn, Ordering::Relaxed);
-        waiting.last_turn
+        let turn = waiting.last_turn;
+        waiting.crowds[what as usize].insert(turn, self.crowded_out.clone());
+    }
+
+    /// It waits no more: its request is worked on, and it stays. Returns false where it had to make room before.
+    pub fn go_on(&self) -> bool {
+        self.leave(&mut self.pending.waiting())
+    }
+
+    fn leave(&self, waiting: &mut Waiting) -> bool {
+        let turn = self.turn.load(Ordering::Relaxed);
+        waiting.crowds.iter_mut().any(|crowd| crowd.remove(&turn).is_some())
     }
 
     /// Returns when it has to make room.
@@ -151,7 +162,7 @@ impl PendingConnection {
 
 impl Drop for PendingConnection {
     fn drop(&mut self) {
-        self.asks();
+        self.go_on();
     }
 }
 
@@ -173,21 +184,40 @@ mod tests {
         let pending = pending(FEWEST, "127.0.0.0/8");
         let mut all: Vec<_> = (0..FEWEST).map(|_| pending.admit(None).expect("room")).collect();
         assert!(pending.is_crowded());
-        all[0].asks();
-        all[1].asks();
-        all[1].is_answered();
+        assert!(all[0].go_on());
+        all[1].go_on();
+        all[1].wait(Wait::NextRequest);
         all.push(pending.admit(None).expect("room is made"));
         for (number, connection) in all.iter().enumerate() {
             assert_eq!(is_out(connection).await, number == 2, "{number}");
         }
+        assert!(!all[2].go_on(), "too late");
         drop(all.remove(2));
-        all.iter().for_each(PendingConnection::asks);
+        assert!(all.iter().filter(|connection| connection.go_on()).count() > 2);
         assert_eq!(pending.admit(None).err(), Some(Refusal::Full), "all are being answered");
-        all.iter().for_each(PendingConnection::is_answered);
+        all.iter().for_each(|connection| connection.wait(Wait::NextRequest));
         let _silent = pending.admit(None).expect("room is made by those that are more");
         assert!(is_out(&all[0]).await, "kept for longest");
         drop(all);
-        assert!(pending.waiting().kept.is_empty());
+        let kept = |pending: &Pending| pending.waiting().crowds[Wait::NextRequest as usize].len();
+        assert_eq!(kept(&pending), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_crowd_makes_room_for_itself() {
+        let pending = pending(FEWEST, "127.0.0.0/8");
+        let slow: Vec<_> = (0..FEWEST - 2).map(|_| pending.admit(None).expect("room")).collect();
+        slow.iter().for_each(|connection| connection.wait(Wait::Progress));
+        let kept = pending.admit(None).expect("room");
+        kept.wait(Wait::NextRequest);
+        let silent = pending.admit(None).expect("room");
+        let more: Vec<_> = (0..4).map(|_| pending.admit(None).expect("room is made")).collect();
+        for (number, connection) in slow.iter().enumerate() {
+            assert_eq!(is_out(connection).await, number < 4, "{number}");
+        }
+        for connection in more.iter().chain([&kept, &silent]) {
+            assert!(!is_out(connection).await);
+        }
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
     http::{HeaderValue, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
 use hyper::{
@@ -40,7 +40,9 @@ use tower::Service;
 
 use crate::{
     config::Listen,
-    pending::{Pending, PendingConnection},
+    limits::Refusal,
+    pending::{Pending, PendingConnection, Wait},
+    rejection::Rejection,
     shutdown::Shutdown,
     transport::{
         Peer, shards,
@@ -282,7 +284,10 @@ impl Server {
     /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy
     /// that keeps connections would else lose the post of somebody else on it.
     async fn answer(&self, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
-        line.pending.asks();
+        if !line.pending.go_on() {
+            // It has made room for another one, and is about to be cut: nothing may come of what it asks.
+            return last(Rejection::from(Refusal::Full).into_response());
+        }
         request.extensions_mut().insert(peer);
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         // Who waits for a word before sending a body has been given another one.
@@ -297,16 +302,26 @@ impl Server {
         }
         let rest = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let is_unfit = match rest {
-            Some(rest) => waits || !is_drained(rest).await,
+            Some(_) if waits => true,
+            Some(rest) => {
+                // The answer is known; what comes, or does not, is up to the client.
+                line.pending.wait(Wait::Progress);
+                let is_drained = is_drained(rest).await;
+                line.pending.go_on();
+                !is_drained
+            }
             None => false,
         };
+        line.state().is_answered = true;
         let is_last = self.shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-        if is_unfit || is_last {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        line.pending.is_answered();
-        response
+        if is_unfit || is_last { last(response) } else { response }
     }
+}
+
+/// An answer after which the connection ends.
+fn last(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Errors that Linux reports for a connection that broke before it was accepted (accept(2)).
@@ -386,6 +401,8 @@ struct Line {
 struct LineState {
     takeover: Option<Takeover>,
     upgrade: Option<OnUpgrade>,
+    /// Whether hyper has the answer, and has yet to write the last of it.
+    is_answered: bool,
     /// What hyper has written since the takeover was asked for: the head of the answer. Whoever takes over sends it, in
     /// one write with what follows.
     head: Vec<u8>,
@@ -411,6 +428,13 @@ impl Line {
             return Poll::Ready(Ok(()));
         }
         polled
+    }
+
+    /// All that hyper had to write is with the kernel: an answer with it, if there was one.
+    fn written(&self) {
+        if std::mem::take(&mut self.state().is_answered) {
+            self.pending.wait(Wait::NextRequest);
+        }
     }
 
     /// Gives the socket to the transport that asked for it, if one did.
@@ -502,10 +526,15 @@ impl TimedIo {
 
     fn timed<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.deadline = None;
+            if self.deadline.take().is_some() {
+                self.line.pending.go_on();
+            }
             return written;
         }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));
+        let deadline = self.deadline.get_or_insert_with(|| {
+            self.line.pending.wait(Wait::Progress);
+            Box::pin(sleep(self.write_timeout))
+        });
         ready!(deadline.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -553,7 +582,9 @@ impl AsyncWrite for TimedIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
+        ready!(self.stream().poll_flush(context))?;
+        self.line.written();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -530,7 +530,7 @@ impl<S: Read + Write> Shard<S> {
                     }
                     ControlFlow::Continue(())
                 });
-                if !answer.is_empty() && client.send(&answer).is_err() {
+                if !answer.is_empty() && client.reply(&answer).is_err() {
                     return self.remove(key);
                 }
                 match (result, end) {
@@ -677,13 +677,16 @@ impl<S: Write> Client<S> {
         Ok(())
     }
 
+    /// What the client asked for. One that asks again and again without taking the answers gets no more of them.
+    fn reply(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.answers.len());
+        if waiting + bytes.len() <= MAX_ANSWERS { self.send(bytes) } else { Ok(()) }
+    }
+
     /// Bytes for this client alone: at once, or behind what waits already.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.is_blocked || self.outbox.is_some() {
-            let answers = &mut self.outbox.get_or_insert_default().answers;
-            if answers.len() + bytes.len() <= MAX_ANSWERS {
-                answers.extend_from_slice(bytes);
-            }
+            self.outbox.get_or_insert_default().answers.extend_from_slice(bytes);
             return Ok(());
         }
         let written = write(&mut self.socket, &[IoSlice::new(bytes)])?;
@@ -999,6 +1002,22 @@ mod tests {
         let mut shard = shard().await;
         assert!(try_open(&mut shard, Socket { is_broken: true, ..Socket::default() }).is_none(), "it said hello");
         open(&mut shard);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_no_answers_is_still_told_when_to_come_back() {
+        let mut shard = shard().await;
+        let id = open(&mut shard);
+        shard.clients[id.key].is_blocked = true;
+        let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[0; 125]].concat();
+        send(&mut shard, id, &ping.repeat(50));
+        let waiting = shard.clients[id.key].outbox.as_ref().expect("answers wait").answers.len();
+        assert!((MAX_ANSWERS - ping.len()..=MAX_ANSWERS).contains(&waiting), "{waiting}");
+        shard.restart(id.key);
+        shard.writable(id);
+        let restart = Disconnect::Restart;
+        assert_eq!(shard.socket(id).got(r#""type":"reconnect""#), 1);
+        assert_eq!(shard.socket(id).got(restart.reason()), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 mod support;
 
 mod chaos;
+mod crowded;
 mod dedup;
 mod descriptors;
 mod faults;

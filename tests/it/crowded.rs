@@ -1,0 +1,65 @@
+//! Connections that are no clients, and wait for whoever is at the other end: they make room for others, and the largest
+//! crowd of them does.
+
+use futures_util::future::join_all;
+use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
+
+use crate::support::{Server, Setup, post_body, raw::Raw};
+
+/// Leaves room for 50 connections that are no clients.
+const FEW_DESCRIPTORS: &str = "ulimit -n 100";
+const ROOM: usize = 50;
+
+async fn start() -> Server {
+    Setup::new(&["--history", "memory"]).shell(FEW_DESCRIPTORS).start().await
+}
+
+#[tokio::test]
+async fn requests_whose_bodies_never_come_keep_nobody_out() {
+    let server = start().await;
+    let address = server.address.clone();
+    let attack = async |route: &str| {
+        loop {
+            let Ok(mut stream) = TcpStream::connect(&address).await else { continue };
+            let head = format!("{route} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+            // However it ends.
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    };
+    let attacks = join_all((0..2 * ROOM).map(|number| attack(["POST /nothing", "GET /healthz"][number % 2])));
+    let others = async {
+        server.until_metric(r#"notifier_refused_total{reason="no_request"}"#, |count| count > ROOM as f64).await;
+        for number in 0..20 {
+            let mut raw = Raw::connect(&server).await;
+            raw.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert!(raw.head().await.starts_with("HTTP/1.1 200 "), "{number}");
+        }
+    };
+    tokio::select! {
+        _ = attacks => unreachable!("they go on"),
+        () = others => {}
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_taken_slowly_is_not_cut_for_others_that_wait() {
+    let server = start().await;
+    for id in 0..100 {
+        let body = post_body("US", id).replace("Video", &"x".repeat(7800));
+        server.publish(body).await;
+    }
+    let mut slow = Raw::connect_small(&server.address).expect("a connection");
+    slow.send("GET /notifications?limit=100 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let head = slow.head().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let mut kept = Vec::new();
+    for _ in 0..2 * ROOM {
+        let mut raw = Raw::connect(&server).await;
+        raw.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(raw.head().await.starts_with("HTTP/1.1 200 "));
+        kept.push(raw);
+    }
+    let body = slow.read_to_end().await;
+    assert!(body.ends_with('}') && body.matches("new_trending").count() == 100, "{} bytes", body.len());
+}
