@@ -18,6 +18,7 @@ pub struct Metrics {
     connections: Family<OfTransport, Gauge>,
     refused: Family<Refused, Counter>,
     disconnected: Family<Disconnected, Counter>,
+    dropped: Family<Dropped, Counter>,
     publications: Family<OfRegion, Counter>,
     deduplicated: Counter,
     deliveries: Counter,
@@ -53,6 +54,22 @@ struct Disconnected {
     code: u16,
 }
 
+/// Why a client is taken for gone, and dropped without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Gone {
+    /// It has neither said nor answered anything for three heartbeats.
+    #[allow(non_camel_case_types, reason = "the label's value")]
+    silent,
+    /// It has taken nothing that was written for three heartbeats.
+    #[allow(non_camel_case_types, reason = "the label's value")]
+    stalled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Dropped {
+    reason: Gone,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfRegion {
     region: String,
@@ -73,6 +90,7 @@ impl Default for Metrics {
             connections: Family::default(),
             refused: Family::default(),
             disconnected: Family::default(),
+            dropped: Family::default(),
             publications: Family::default(),
             deduplicated: Counter::default(),
             deliveries: Counter::default(),
@@ -102,6 +120,7 @@ impl Metrics {
             "Connections that the server ended, by close code",
             self.disconnected.clone(),
         );
+        registry.register("dropped", "Clients taken for gone, by reason", self.dropped.clone());
         registry.register("publications", "Publications handed to the clients of this node", self.publications.clone());
         registry.register("deduplicated", "Posts answered with an earlier receipt", self.deduplicated.clone());
         registry.register("deliveries", "Publications written to a client", self.deliveries.clone());
@@ -138,6 +157,11 @@ impl Metrics {
 
     pub fn disconnected(&self, disconnect: Disconnect) {
         self.disconnected.get_or_create(&Disconnected { code: disconnect.code() }).inc();
+    }
+
+    /// A client was taken for gone.
+    pub fn dropped(&self, reason: Gone) {
+        self.dropped.get_or_create(&Dropped { reason }).inc();
     }
 
     pub fn published(&self, region: &Region) {

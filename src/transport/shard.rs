@@ -29,7 +29,7 @@ use crate::{
     history::{HistoryError, Page},
     hub::{Event, Published, Start},
     limits::Permit,
-    metrics::TransportKind,
+    metrics::{Gone, TransportKind},
     panics::contain,
     protocol::{Disconnect, Frame, MAX_INCOMING, Wire},
     subscription::{BATCH, CatchUp, Due, Feed, StoreRead, Subscription},
@@ -478,6 +478,7 @@ impl<S: Read + Write> Shard<S> {
         if client.is_blocked {
             client.stalled += 1;
             if u32::from(client.stalled) > SILENT_HEARTBEATS {
+                self.connections.metrics.dropped(Gone::stalled);
                 return self.remove(key);
             }
             client.outbox.get_or_insert_default().heartbeat = true;
@@ -487,6 +488,7 @@ impl<S: Read + Write> Shard<S> {
             return;
         };
         if client.wire == Wire::WebSocket && !client.connection.is_heard_of() {
+            self.connections.metrics.dropped(Gone::silent);
             return self.remove(key);
         }
         let frame = self.connections.hub.heartbeat(position);
@@ -679,8 +681,8 @@ impl<S: Write> Client<S> {
 
     /// What the client asked for. One that asks again and again without taking the answers gets no more of them.
     fn reply(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.answers.len());
-        if waiting + bytes.len() <= MAX_ANSWERS { self.send(bytes) } else { Ok(()) }
+        let is_full = self.outbox.as_ref().is_some_and(|outbox| outbox.answers.len() + bytes.len() > MAX_ANSWERS);
+        if is_full { Ok(()) } else { self.send(bytes) }
     }
 
     /// Bytes for this client alone: at once, or behind what waits already.
@@ -1010,7 +1012,9 @@ mod tests {
         let id = open(&mut shard);
         shard.clients[id.key].is_blocked = true;
         let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[0; 125]].concat();
-        send(&mut shard, id, &ping.repeat(50));
+        for _ in 0..50 {
+            send(&mut shard, id, &ping);
+        }
         let waiting = shard.clients[id.key].outbox.as_ref().expect("answers wait").answers.len();
         assert!((MAX_ANSWERS - ping.len()..=MAX_ANSWERS).contains(&waiting), "{waiting}");
         shard.restart(id.key);

@@ -155,7 +155,7 @@ async fn an_address_may_only_have_so_many_connections_that_are_no_clients() {
     drop(silent);
     let next = async { while server.request(Method::GET, "/healthz").send().await.is_err() {} };
     timeout(PATIENCE, next).await.expect("there is room again");
-    assert!(server.metric(r#"notifier_refused_total{reason="address_full"}"#).await >= 3.0);
+    assert!(server.metric(r#"notifier_refused_total{reason="pending_address_full"}"#).await >= 3.0);
     let receipt = server.publish(post_body("US", 1)).await;
     assert_eq!(client.publication().await["id"], receipt["id"]);
 }

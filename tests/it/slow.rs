@@ -64,6 +64,7 @@ async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
         () = reading => {}
     }
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+    assert_eq!(server.metric(r#"notifier_dropped_total{reason="stalled"}"#).await, 2.0);
     // What the kernel still held came before the end, and it was far from all.
     let got = stalled_stream.ended().await.len();
     assert!(got < POSTS * 7 * 1024 / 2, "{got}");

@@ -104,6 +104,7 @@ async fn who_answers_no_ping_for_three_heartbeats_is_dropped() {
     // Hello; then a text and a Ping with each heartbeat, of which three must have gone unanswered.
     assert!(frames.len() >= 7 && frames.iter().filter(|first| **first == PING).count() >= 3, "{frames:x?}");
     assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(server.metric(r#"notifier_dropped_total{reason="silent"}"#).await, 1.0);
 }
 
 #[tokio::test]
