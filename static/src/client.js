@@ -19,6 +19,7 @@
  *
  * @typedef {object} PageEvents
  * @property {() => void} check it may be worth a look at the connection
+ * @property {() => void} online there is a network again, or another one
  * @property {() => void} leave the page goes to where it can't hold a connection
  * @property {() => void} join it is back
  * @property {() => void} store another tab has stored something
@@ -34,7 +35,7 @@
  * @property {Runtime} runtime
  */
 
-import { isPosition, positions } from "./position.js";
+import { positions } from "./position.js";
 import { refetches } from "./refetch.js";
 import { covers } from "./roster.js";
 import { sharedConnection } from "./shared.js";
@@ -95,10 +96,9 @@ export class Client extends EventTarget {
     this.#runtime = runtime;
 
     const storage = options.storage === "none" ? () => null : runtime.storage;
-    const place = url.host + url.pathname;
+    const place = `${url}`;
     this.#mutedSlot = slot(storage, "muted");
-    this.#positions = positions(slot(storage, place), this.#regions);
-    if (isPosition(options.since)) this.#positions.advance(options.since);
+    this.#positions = positions(slot(storage, place), this.#regions, options.since);
 
     this.#connection = sharedConnection(
       url,
@@ -116,13 +116,14 @@ export class Client extends EventTarget {
       },
       runtime,
     );
-    const { alone, check, leave, join, tell } = this.#connection;
+    const { alone, check, online, leave, join, tell } = this.#connection;
     this.#refetch = refetches(attention, () => this.position, alone, tell, runtime);
     this.#unwatch = page?.watch({
       check: () => {
         check();
         this.#refetch.check();
       },
+      online,
       leave,
       join,
       store: () => this.muted && this.#toasts?.clear(),

@@ -26,7 +26,7 @@ const QUIET = 1.25;
 const OPENING_MS = 15_000;
 
 /** How long the answer to that may take. */
-const ANSWER_MS = 4_000;
+const ANSWER_MS = 3_500;
 
 /** How long a stream is enough. */
 const STREAM_MS = 10 * 60_000;
@@ -88,6 +88,11 @@ export function connection(url, onMessage, onState, runtime) {
       return due;
     },
 
+    /** Before when the server wants no attempt. */
+    get notBefore() {
+      return notBefore;
+    },
+
     reconnect,
 
     /** Connects, but not before that time, nor before the one that the server wants. @param {number} time */
@@ -136,7 +141,7 @@ export function connection(url, onMessage, onState, runtime) {
     } catch (error) {
       if (isStream) return lost(1006);
       // Not the network: an address that no WebSocket takes, or one that the page's policy forbids.
-      runtime.complain(`can't connect: ${error}`);
+      runtime.complain(`${error}`);
       enter("closed");
       return;
     }
@@ -237,8 +242,7 @@ export function connection(url, onMessage, onState, runtime) {
   function drop() {
     runtime.clearTimeout(timer);
     if (!socket) return;
-    socket.onmessage = null;
-    socket.onclose = null;
+    socket.onmessage = socket.onclose = null;
     socket.close(1000);
     socket = null;
   }

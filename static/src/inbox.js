@@ -12,8 +12,9 @@ export function receive(target, handle, onLost) {
   let pending = 0;
   target.addEventListener("message", () => pending++);
   target.onmessage = ({ data }) => {
-    if (pending < 2) handle(data);
-    else onLost();
+    const isNext = pending < 2;
     pending = 0;
+    if (isNext) handle(data);
+    else onLost();
   };
 }

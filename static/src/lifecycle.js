@@ -15,13 +15,13 @@ export function lifecycle(window) {
         : document.hasFocus()
           ? 2
           : 1,
-    watch({ check, leave, join, store }) {
+    watch({ check, online, leave, join, store }) {
       const end = new AbortController();
       const on = (/** @type {EventTarget} */ target, /** @type {string} */ event, /** @type {() => void} */ listener) =>
         target.addEventListener(event, listener, { signal: end.signal, capture: target === document });
       on(window, "pagehide", leave);
       on(window, "pageshow", join);
-      on(window, "online", check);
+      on(window, "online", online);
       on(window, "focus", check);
       on(window, "storage", store);
       on(document, "visibilitychange", check);

@@ -3,13 +3,18 @@
  * is not: http and https, or a path on this site. `toast.js` has its links and pictures from here.
  */
 
-/** What the server takes too: http(s), or a path, but not `//host` or `/\host`, which are other sites. */
-const SHAPE = /^(https?:\/)?\/(?![/\\])/i;
+/** What the server takes too: http(s), or a path, but not `//host`, which is another site. */
+const SHAPE = /^(https?:\/)?\/(?!\/)/i;
 
-/** Browsers skip some of these when they read a URL: `/<tab>/host` would pass as a path. */
+/** Browsers skip some of these when they read a URL, and take `\` for `/`: `/<tab>/host` would pass as a path. */
 const CONTROLS = /[\\\p{Cc}]/u;
 
 const REGION = /^[\w-]{1,32}$/;
+
+/** Whether it has the shape of a region, which is all that is known of it here. @param {string} text */
+export function isRegion(text) {
+  return REGION.test(text);
+}
 
 /**
  * @param {any} text
@@ -43,5 +48,5 @@ export function image(text, base) {
  * @param {string} base
  */
 export function regionLink(template, region, base) {
-  return REGION.test(region) && region !== "unknown" ? link(`${template}`.replaceAll("{region}", region), base) : null;
+  return isRegion(region) && region !== "unknown" ? link(`${template}`.replaceAll("{region}", region), base) : null;
 }

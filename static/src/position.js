@@ -37,9 +37,10 @@ export function compare(one, other) {
  *
  * @param {Slot} slot where they are kept
  * @param {string[]} asked the regions that are asked for; none means all
+ * @param {unknown} [start] where the page itself stands, wherever other pages have got to
  */
-export function positions(slot, asked) {
-  const known = stored(slot);
+export function positions(slot, asked, start) {
+  const known = isPosition(start) ? new Map(names().map((name) => [name, start])) : stored(slot);
 
   return {
     /** @param {string[]} regions what is asked for from now on */
@@ -83,10 +84,15 @@ export function positions(slot, asked) {
     );
   }
 
+  /** By what the asked regions are known. */
+  function names() {
+    return asked.length ? asked : [ALL];
+  }
+
   /** Everything that was asked for has been received up to here. @param {string} position */
   function advance(position) {
     for (const [region, other] of known) if (Number.isNaN(compare(other, position))) known.delete(region);
-    for (const region of asked.length ? asked : [ALL]) known.set(region, later(known.get(region), position));
+    for (const region of names()) known.set(region, later(known.get(region), position));
     // Joined with what another tab has put there: the next page must find what either has got to.
     const joined = stored(slot);
     for (const [region, mine] of known) joined.set(region, later(joined.get(region), mine));

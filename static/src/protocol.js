@@ -49,12 +49,16 @@ const MAX_MS = 10 * 60_000;
  * @returns {Message | null}
  */
 export function parse(data, at) {
-  let fields;
   try {
-    if (data.length <= MAX_LENGTH) fields = JSON.parse(data);
+    return data.length > MAX_LENGTH ? null : message(JSON.parse(data), at);
   } catch {
-    // What can't be read has no type.
+    // It can't be read, or is made to throw where it is.
+    return null;
   }
+}
+
+/** @param {any} fields @param {number} at @returns {Message | null} */
+function message(fields, at) {
   const { type, recovered, now, heartbeat_ms, spread_ms, reconnect_window_ms, after_ms } = fields ?? {};
   const publication = type === "new_trending" ? notification(fields) : null;
   const given = publication ? publication.id : fields?.position;

@@ -28,6 +28,7 @@
  * @property {string} from
  * @property {State} state
  * @property {number} due when it will have said more, if all is well
+ * @property {number} notBefore before when the server wants nobody of this browser to connect
  * @property {string[]} regions what the messages are of
  * @property {Message[]} messages
  * @property {string} [to] for this tab only
@@ -39,6 +40,7 @@
 import { connection } from "./connection.js";
 import { election } from "./election.js";
 import { receive } from "./inbox.js";
+import { isRegion } from "./links.js";
 import { compare } from "./position.js";
 import { notification as readNotification } from "./protocol.js";
 import { covers, Roster } from "./roster.js";
@@ -100,14 +102,16 @@ export function sharedConnection(
   let channel = null;
   /** @type {ReturnType<typeof election> | null} */
   let tabs = null;
+  /** How much of the reader's attention this tab was last known to have. */
+  let told = 0;
   /** What the subscription has, whoever leads. */
   let subscribed = regions;
 
   // What one that follows knows of its leader:
 
   let leader = "";
-  /** Until when it waits before it connects again. */
-  let waitsUntil = 0;
+  /** Before when the server wants no attempt. */
+  let notBefore = 0;
   /** Whether what it sends follows on what this tab has. */
   let isInStep = false;
   let askedAt = 0;
@@ -125,6 +129,8 @@ export function sharedConnection(
   let start = null;
   /** Where one is that is behind `start`. @type {string | null} */
   let behind = null;
+  /** Up to where the server has no more. @type {string | null} */
+  let lost = null;
   /** The latest. @type {Message | null} */
   let hello = null;
 
@@ -150,9 +156,16 @@ export function sharedConnection(
 
     /** Connects at once, in place of what there is. */
     reconnect() {
+      notBefore = 0;
       if (state === "closed") open();
       else if (leads) server.reconnect();
       else tabs?.seize();
+    },
+
+    /** There is a network again, or another one: what stands may have been lost with the last. */
+    online() {
+      if (leads && server.state !== "waiting") server.reconnect();
+      else check();
     },
 
     /** Runs it while no other tab runs one of that name. @param {string} name @param {() => Promise<void>} run */
@@ -167,16 +180,7 @@ export function sharedConnection(
       channel?.postMessage(refetch);
     },
 
-    /** Something has happened that makes it worth a look, or the reader looks elsewhere. */
-    check() {
-      if (leads) {
-        enroll(join());
-        show();
-        server.check();
-      } else if (tabs) {
-        ask();
-      }
-    },
+    check,
 
     /** @param {string[]} wanted from now on */
     setRegions(wanted) {
@@ -191,6 +195,17 @@ export function sharedConnection(
       }
     },
   };
+
+  /** Something has happened that makes it worth a look, or the reader looks elsewhere. */
+  function check() {
+    if (leads) {
+      enroll(join());
+      show();
+      server.check();
+    } else if (tabs) {
+      ask();
+    }
+  }
 
   function open() {
     id = `${runtime.random()}`;
@@ -215,9 +230,9 @@ export function sharedConnection(
 
   /** @param {any} data */
   function hear(data) {
-    if ("messages" in data) follow(data);
-    else if ("key" in data) onTold(data);
-    else admit(data);
+    if (data.messages) follow(data);
+    else if (data.regions) admit(data);
+    else onTold(data);
   }
 
   /** @param {"waiting" | "closed"} next */
@@ -241,7 +256,7 @@ export function sharedConnection(
     kept.length = 0;
     start = behind = null;
     enroll(join());
-    server.start(waitsUntil);
+    server.start(notBefore);
     post([]);
     show();
   }
@@ -278,6 +293,12 @@ export function sharedConnection(
       roster.delete("");
       // Others have come while it connected.
       if (isShort()) return server.reconnect();
+      if (!message.recovered && behind) {
+        // It went back for a tab that was away too long. The others have missed nothing, and that one is told by itself.
+        lost = behind;
+        behind = null;
+        return server.reconnect();
+      }
       behind = null;
       hello = message;
       start = message.position;
@@ -288,8 +309,15 @@ export function sharedConnection(
     if (notification && kept.push(message) > MAX_KEPT) start = /** @type {Message} */ (kept.shift()).position;
     const isFirst = notification && positions.isFirst(notification);
     post([message]);
-    onMessage(message);
+    take(message);
     show(isFirst ? notification : []);
+  }
+
+  /** @param {Message} message */
+  function take(message) {
+    onMessage(message);
+    // Not all that brings a tab into sight is an event: a modal dialog that is taken out of the page is none.
+    if (attention() !== told) check();
   }
 
   /** What waits is shown where anybody looks. @param {Notification | never[]} [more] */
@@ -305,10 +333,12 @@ export function sharedConnection(
 
   /** A tab has come, or asks for something else, or only wants to see life. @param {Join} tab */
   function admit(tab) {
-    if (!leads) return;
-    const { from, since } = tab;
+    const { from, regions } = tab;
+    const since = compare(tab.since, lost) <= 0 ? "" : tab.since;
+    // What the server can't read would end the connection of all.
+    if (!leads || !regions.every(isRegion)) return;
     if (!roster.has(from)) tabs?.watch(from, () => roster.delete(from) && narrow());
-    enroll(tab);
+    enroll({ ...tab, since });
     runtime.setTimeout(() => {
       if (!leads) return;
       server.check();
@@ -350,8 +380,8 @@ export function sharedConnection(
 
   /** @param {Message[]} messages @param {Pick<Post, "to" | "show">} [more] */
   function post(messages, more) {
-    const { state, due } = server;
-    if (leads) channel?.postMessage({ from: id, state, due, regions: subscribed, messages, ...more });
+    const { state, due, notBefore } = server;
+    if (leads) channel?.postMessage({ from: id, state, due, notBefore, regions: subscribed, messages, ...more });
   }
 
   /** What nobody asks for any more is dropped from here on: who asks for it again has not missed it unknowingly. */
@@ -366,13 +396,14 @@ export function sharedConnection(
   }
 
   /** From the leader. @param {Post} post */
-  function follow({ from, state: its, due, regions: theirs, messages, to, show }) {
+  function follow(post) {
     if (leads) return;
+    const { from, state: its, due, regions: theirs, messages, to, show } = post;
     const now = runtime.now();
     const isOther = from !== leader;
     if (isOther) isInStep = false;
     leader = from;
-    waitsUntil = its === "waiting" ? due : 0;
+    notBefore = post.notBefore;
     if (due > now) {
       deadline = 0;
       runtime.clearTimeout(timer);
@@ -387,7 +418,7 @@ export function sharedConnection(
       if (!isInStep || !tabs) break;
       subscribed = theirs;
       positions.ask(theirs);
-      onMessage(message);
+      take(message);
     }
     if (show && to === id) onShow(show);
     if (!tabs) return;
@@ -409,7 +440,8 @@ export function sharedConnection(
 
   /** @returns {Join} */
   function join() {
-    return { from: id, regions, since: positions.since(regions), attention: attention() };
+    told = attention();
+    return { from: id, regions, since: positions.since(regions), attention: told };
   }
 
   /** @param {State} next */

@@ -4,8 +4,7 @@
  */
 
 export const style = `
-:host { display: contents }
-/* Not on the host: there the site's own rules, even one for all elements, would win. */
+/* Nothing is on the host: there the site's own rules, even one for all elements, would win. */
 .frame {
   all: initial;
   color-scheme: var(--vn-color-scheme, light dark);
@@ -15,14 +14,13 @@ export const style = `
   inset-inline-end: max(var(--vn-inset, 16px), env(safe-area-inset-right));
   width: min(var(--vn-width, 380px), 100% - 2 * var(--vn-inset, 16px));
   pointer-events: none;
-  font: var(--vn-font, 400 .9375rem/1.4 system-ui, sans-serif);
+  font: var(--vn-font, .9375rem/1.4 system-ui, sans-serif);
 }
 @media print { .frame { display: none } }
-* { box-sizing: border-box; margin: 0; padding: 0; color: inherit }
+* { box-sizing: border-box; margin: 0; padding: 0; gap: 10px; font: inherit; color: inherit }
 .live { position: absolute; clip-path: inset(50%) }
 .stack {
   display: grid;
-  gap: 10px;
   max-height: 100vh;
   /* What scrolls also clips: room for the shadows. */
   padding: 32px;
@@ -34,32 +32,29 @@ export const style = `
   pointer-events: auto;
   display: grid;
   grid: auto / 1fr auto;
-  gap: 10px;
   padding: 14px;
   color: var(--vn-color, CanvasText);
   background: var(--vn-background, Canvas);
-  border: 1px solid var(--vn-border, #80808066);
+  border: 1px solid var(--vn-border, #8886);
   border-inline-start: 4px solid var(--vn-accent, #d81b60);
   border-radius: var(--vn-radius, 12px);
-  box-shadow: var(--vn-shadow, 0 8px 28px #00000040);
+  box-shadow: var(--vn-shadow, 0 8px 28px #0004);
 }
-.content, .list { display: grid; gap: 10px; min-width: 0; overflow-wrap: anywhere; list-style: none }
-.headline { font: inherit; font-weight: 650 }
-.item { display: flex; gap: 10px; align-items: center }
+.content, .list { display: grid; min-width: 0; overflow-wrap: anywhere; list-style: none }
+.headline { font-weight: 650 }
+.item { display: flex; align-items: center }
 .thumb { flex: none; width: 64px; height: 36px; object-fit: cover; border-radius: 8px }
-.title { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden }
 .more, .time { opacity: .8 }
 .close {
   align-self: start;
   width: 1.6em;
   height: 1.6em;
-  font: inherit;
   font-size: 1.25rem;
   background: none;
   border: 0;
   border-radius: 8px;
 }
-.close:hover { background: #80808033 }
+.close:hover { background: #8883 }
 :focus-visible { outline: 2px solid var(--vn-focus, currentColor); outline-offset: 2px }
 @keyframes in { from { opacity: 0; translate: 0 12px } }
 @media (prefers-reduced-motion: no-preference) { .vw-toast { animation: in .25s } }

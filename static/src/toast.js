@@ -66,9 +66,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   root.adoptedStyleSheets = [sheet];
   const live = make("div", "live", { role: "status" });
   const stack = make("section", "stack", { "aria-label": text.label });
-  const frame = make("div", "frame", { lang: text.lang });
-  frame.append(live, stack);
-  root.append(frame);
+  root.append(make("div", "frame", { lang: text.lang }, live, stack));
   attach();
 
   // Not `:hover`, which a finger leaves behind.
@@ -98,10 +96,9 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
         fill(last);
         return;
       }
-      const element = make("article", "vw-toast");
       const content = make("div", "content");
-      const close = make("button", "close", { type: "button", "aria-label": text.close }, "×");
-      element.append(content, close);
+      const close = make("button", "close", { "aria-label": text.close }, "×");
+      const element = make("article", "vw-toast", {}, content, close);
       const toast = { element, content, notifications: [notification], startedAt: now, age };
       close.onclick = () => dismiss(toast);
       stack.append(element);
@@ -125,9 +122,9 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     standing.forEach(dismiss);
   }
 
-  /** Frameworks that swap the page's body take the element with them. */
+  /** Beside the body: frameworks swap that, and a status region that comes back with its text says nothing. */
   function attach() {
-    if (!host.isConnected) (document.body ?? document.documentElement).append(host);
+    if (!host.isConnected) document.documentElement.append(host);
   }
 
   /** @param {EventTarget} target @param {string} type @param {(event: any) => void} listener */
@@ -150,13 +147,10 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
           .flatMap(({ videos }) => videos)
           .map(({ title, url, thumb }) => line(image(thumb, base), title, link(url, base)));
     const shown = lines.slice(0, MAX_ITEMS);
-    const title = make("h2", "headline", { dir: "auto" });
-    title.append(anchor(several ? null : pageOf(/** @type {string} */ (regions[0])), headline));
-    content.replaceChildren(title);
+    const page = several ? null : pageOf(/** @type {string} */ (regions[0]));
+    content.replaceChildren(make("h2", "headline", { dir: "auto" }, anchor(page, headline)));
     if (shown.length) {
-      const list = make("ul", "list", { role: "list" });
-      list.append(...shown);
-      content.append(list);
+      content.append(make("ul", "list", { role: "list" }, ...shown));
       const more = (several ? lines.length : count(notifications)) - shown.length;
       if (more > 0) content.append(make("p", "more", { dir: "auto" }, text.more(more)));
     }
@@ -167,15 +161,12 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
 
   /** @param {string | null} picture @param {string} title @param {string | null} url */
   function line(picture, title, url) {
-    const line = make("li", "item");
+    const line = make("li", "item", {}, make("span", "title", { dir: "auto" }, anchor(url, title)));
     if (picture) {
       const thumb = make("img", "thumb", { alt: "", referrerpolicy: "no-referrer", src: picture });
       thumb.onerror = () => thumb.remove();
-      line.append(thumb);
+      line.prepend(thumb);
     }
-    const name = make("span", "title", { dir: "auto" });
-    name.append(anchor(url, title));
-    line.append(name);
     return line;
   }
 
@@ -226,12 +217,13 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
    * @param {string} name
    * @param {string} part what the site's style may call it, and ours does
    * @param {Record<string, string>} [attributes]
+   * @param {(Node | string)[]} children what is text goes in as text
    */
-  function make(name, part, attributes, text = "") {
+  function make(name, part, attributes, ...children) {
     const element = document.createElement(name);
     for (const [attribute, value] of Object.entries({ class: part, part, ...attributes }))
       element.setAttribute(attribute, value);
-    element.textContent = text;
+    element.append(...children);
     return element;
   }
 }

@@ -88,14 +88,23 @@ test("where nothing may be stored, nothing is", () => {
   assert.equal(since(world.socket), null);
 });
 
-test("the position that the page was made at counts where it is the newer one", () => {
+test("a page is caught up from the position that it was made at, and shows nothing that was shown before", () => {
   const world = new World();
-  start({ world, since: "aaaaaaaa-7" });
-  assert.equal(since(world.socket), "aaaaaaaa-7");
-  start({ world, since: "aaaaaaaa-3" });
-  assert.equal(since(world.socket), "aaaaaaaa-7");
+  start({ world });
+  world.socket.says(hello());
+  world.socket.says(published(7));
   start({ world, since: "<script>" });
   assert.equal(since(world.socket), "aaaaaaaa-7");
+  const { client, toasts } = start({ world, since: "aaaaaaaa-3" });
+  assert.equal(since(world.socket), "aaaaaaaa-3");
+  world.socket.says(hello({ recovered: true, position: "aaaaaaaa-3" }));
+  world.socket.says(published(7));
+  world.socket.says(published(8));
+  assert.deepEqual(
+    client.history.map(({ id }) => id),
+    ["aaaaaaaa-8", "aaaaaaaa-7"],
+  );
+  assert.deepEqual(toasts.shown, ["aaaaaaaa-8"]);
 });
 
 test("a gap is told when the server can't prove that there is none", () => {
@@ -334,12 +343,12 @@ test("silence for one and a quarter heartbeats makes it ask, and is a lost conne
   assert.deepEqual(world.socket.sent, []);
   world.pass(1);
   assert.deepEqual(world.socket.sent, [{ type: "ping" }]);
-  world.pass(3999);
+  world.pass(3499);
   world.socket.says({ type: "pong" });
   world.pass(25_000);
   assert.deepEqual([world.socket.sent.length, world.socket.isClosed], [2, false]);
   // And so within one and a half heartbeats of the last life.
-  world.pass(4000);
+  world.pass(3500);
   assert.deepEqual([world.sockets.length, world.sockets[0].isClosed], [1, true]);
 });
 
@@ -470,7 +479,7 @@ test("a stream is not asked, and lost by its silence", () => {
   world.socket.says(hello({ heartbeat_ms: 20_000 }));
   world.pass(20_000);
   page.events.check();
-  world.pass(8999);
+  world.pass(8499);
   assert.equal(world.sockets[1].isClosed, false);
   world.pass(1);
   assert.equal(world.sockets[1].isClosed, true);
@@ -505,10 +514,25 @@ test("a page that goes away lets go, tries nothing, and joins again", () => {
 });
 
 test("coming online or into view while waiting tries at once", () => {
-  const { world, page } = start();
-  world.socket.ends(1013);
-  page.events.check();
-  assert.equal(world.sockets.length, 2);
+  for (const event of ["online", "check"]) {
+    const { world, page } = start();
+    world.socket.ends(1013);
+    page.events[event]();
+    assert.equal(world.sockets.length, 2);
+  }
+});
+
+test("coming online does not wait for what was begun in the network of before", () => {
+  const { world, client, page } = start();
+  page.events.online();
+  assert.deepEqual([world.sockets.length, world.sockets[0].isClosed], [2, true], "an attempt that hangs");
+  world.socket.says(hello());
+  page.events.online();
+  assert.deepEqual([world.sockets.length, world.sockets[1].isClosed], [3, true], "a link that may be dead");
+  world.socket.says(hello());
+  world.socket.ends(4403);
+  page.events.online();
+  assert.deepEqual([world.sockets.length, client.state], [3, "closed"], "what was refused for good");
 });
 
 test("other regions are asked for by a new connection, the same ones are not", () => {

@@ -103,6 +103,14 @@ test("what can't be read is nothing", () => {
   }
 });
 
+test("what throws where it is read is dropped", () => {
+  const hostile = { toString: 1, valueOf: 1 };
+  for (const more of [{ videos: [{ id: hostile, title: "t" }] }, { timestamp: hostile }, { now: hostile }]) {
+    assert.equal(text(published(1, more)), null, JSON.stringify(more));
+  }
+  assert.equal(text(hello({ now: hostile })), null);
+});
+
 test("what is far longer than any message is not even read", () => {
   const data = JSON.stringify(published(1, { more: "x".repeat(64 * 1024) }));
   assert.equal(parse(data), null);

@@ -184,9 +184,9 @@ test("while the server is away, tabs do not try more often than one would", asyn
   const down = setDown(world);
   await browser.pass(10 * 60_000);
   down();
-  // The ceiling is 30 s, half of it on average; hidden tabs that suspect the leader would add to it.
+  // The window is 20 s, and half of the ceiling of 30 s on average; hidden tabs that suspect the leader would add to it.
   const made = world.sockets.length - attempts;
-  assert.ok(made >= 30 && made <= 45, `${made} attempts`);
+  assert.ok(made >= 15 && made <= 22, `${made} attempts`);
   assert.equal(new Set(world.sockets.map(({ tab }) => tab)).size, 1);
 });
 
@@ -202,6 +202,81 @@ function setDown(world) {
     delete world.sockets.push;
   };
 }
+
+test("a tab that asks to connect does so at once, whoever waits; so does the next leader that somebody looks at", async () => {
+  for (const act of [
+    ([, follower]) => follower.client.reconnect(),
+    async ([leader, follower], browser) => {
+      leader.close();
+      await browser.pass(10);
+      follower.look();
+    },
+  ]) {
+    const { browser, world, tabs } = await start({}, {});
+    tabs[1].hide();
+    await browser.pass(6000);
+    world.socket.ends(1006);
+    await browser.pass(10);
+    assert.deepEqual(states(tabs), ["waiting", "waiting"]);
+    await act(tabs, browser);
+    await browser.pass(100);
+    assert.equal(world.sockets.length, 2);
+  }
+});
+
+test("one tab that asks for what the server can't read takes the connection from no other", async () => {
+  const { browser, world, tabs } = await start({ regions: ["US"] }, { regions: ["US"] });
+  const push = world.sockets.push;
+  world.sockets.push = function (socket) {
+    const isBad = socket.url.searchParams.get("regions").includes(";");
+    world.at(world.time + 1, () => (isBad ? socket.ends(4400) : socket.says(hello({ recovered: true }))));
+    return push.call(this, socket);
+  };
+  const bad = browser.open({ regions: ["US;GB"] });
+  await browser.pass(60_000);
+  assert.deepEqual(states([...tabs, bad]), ["open", "open", "closed"]);
+});
+
+test("a tab that was away too long is told so by itself", async () => {
+  const { browser, world, tabs } = await start({ regions: ["US"] });
+  world.socket.says(hello({ recovered: true, position: "aaaaaaaa-400" }));
+  world.socket.says(published(500));
+  const late = browser.open({ regions: ["GB"], since: "aaaaaaaa-5" });
+  await browser.pass(100);
+  assert.deepEqual(asked(world.socket), ["US,GB", "aaaaaaaa-5"]);
+  world.socket.says(hello({ recovered: false, position: "aaaaaaaa-600" }));
+  await browser.pass(100);
+  assert.deepEqual(asked(world.socket), ["US,GB", "aaaaaaaa-500"]);
+  world.socket.says(hello({ recovered: true, position: "aaaaaaaa-500" }));
+  world.socket.says(published(550));
+  world.socket.says(published(551, { region: "GB" }));
+  await browser.pass(2000);
+  world.socket.says({ type: "heartbeat", position: "aaaaaaaa-600" });
+  await browser.pass(100);
+  assert.deepEqual([tabs[0].gaps, late.gaps, browser.connections.length], [0, 1, 1]);
+  world.socket.says(published(601, { region: "GB" }));
+  await browser.pass(100);
+  assert.deepEqual([tabs[0].heard, late.heard.at(-1)], [["aaaaaaaa-500", "aaaaaaaa-550"], "aaaaaaaa-601"]);
+  assert.deepEqual(states([...tabs, late]), ["open", "open"]);
+});
+
+test("what waits is shown though no event tells that the tab is seen again", async () => {
+  const { browser, world, tabs } = await start({}, {});
+  for (const tab of tabs) tab.hide();
+  await browser.pass(10);
+  let offset = 10;
+  for (const tab of tabs) {
+    world.socket.says(published(++offset));
+    await browser.pass(10);
+    assert.deepEqual(tab.toasts, []);
+    tab.isVisible = true;
+    world.socket.says({ type: "heartbeat", position: `aaaaaaaa-${offset}` });
+    await browser.pass(10);
+    assert.deepEqual(tab.toasts, [`aaaaaaaa-${offset}`]);
+    tab.hide();
+    await browser.pass(10);
+  }
+});
 
 test("the next leader waits as long as the last one would have", async () => {
   const { browser, world, tabs } = await start({}, {});

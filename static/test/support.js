@@ -89,14 +89,18 @@ export class Inbox {
   /** Which listener to the next message the browser ends. @type {"counter" | "handler" | null} */
   ended = null;
   #counters = [];
+  #lostItsHandler = false;
 
   addEventListener(_type, listener) {
     this.#counters.push(listener);
   }
 
   deliver(data) {
-    if (this.ended !== "counter") for (const count of this.#counters) count();
-    if (this.ended !== "handler") this.onmessage?.({ data });
+    // It ends one script, and not the one after that as well.
+    const ended = this.ended === "counter" && this.#lostItsHandler ? null : this.ended;
+    if (ended !== "counter") for (const count of this.#counters) count();
+    if (ended !== "handler") this.onmessage?.({ data });
+    this.#lostItsHandler = ended === "handler";
     this.ended = null;
   }
 }

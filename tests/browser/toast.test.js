@@ -307,6 +307,10 @@ test("at 320 pixels and 200 % text nothing is cut off at the sides", async () =>
     await tab.evaluate("[frames[0].innerWidth, frames[0].document.documentElement.scrollWidth <= 320]"),
     [320, true],
   );
+  const [whole, seen] = await tab.evaluate(
+    "(({ scrollHeight, clientHeight }) => [scrollHeight, clientHeight])(root.querySelector('.title'))",
+  );
+  assert.ok(whole <= seen, `${seen} of ${whole} pixels of a title are to be seen`);
 });
 
 /** A property of a toast on a page whose reader prefers this. */
