@@ -1,19 +1,14 @@
 //! The process: flags, logs, descriptors, sockets, the app, and its end.
 
-use std::{
-    io::{self, IsTerminal, stderr},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io, path::Path, process::ExitCode};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::Socket;
 use tokio::runtime::Runtime;
-use tracing_subscriber::EnvFilter;
 use video_notifier::{
     app::{App, StartError},
-    config::{Command, CommandLine, Config, Listen, LogFormat},
-    healthcheck,
+    config::{Command, CommandLine, Config, Listen},
+    healthcheck, logs,
     region::Regions,
     server::Listener,
     shutdown, systemd,
@@ -34,8 +29,8 @@ fn main() -> ExitCode {
     if let Some(Command::Healthcheck { listen }) = command {
         return check_health(&listen[0]);
     }
-    start_logs(config.log_format);
     let handed = systemd::sockets();
+    let _logs = logs::start(config.log_format);
     let runtime = Runtime::new().expect("the system lets threads start");
     match runtime.block_on(run(&config, handed)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,17 +116,6 @@ fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |letter: char| letter.is_alphanumeric() || "/._-".contains(letter);
     if path.chars().all(plain) && !path.starts_with('-') { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
-}
-
-fn start_logs(format: Option<LogFormat>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // Where nobody reads the log any more, to say so on stderr would be a panic of whoever logs.
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
-    let terminal = stderr().is_terminal();
-    match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => logs.with_target(false).with_ansi(terminal).init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
-    }
 }
 
 /// Raises the number of files that the process may open to what the system allows, and tells it.

@@ -108,21 +108,6 @@ async fn the_service_manager_is_told_when_it_serves_lives_and_drains() {
     assert_eq!(server.ended().await, Some(0));
 }
 
-#[tokio::test]
-async fn sigterm_ends_it_even_where_nobody_reads_its_log_any_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-    let mut server = command();
-    server.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
-    server.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(std::process::Stdio::piped());
-    let mut server = server.kill_on_drop(true).spawn().unwrap();
-    assert_eq!(told(&manager).await, "READY=1");
-    drop(server.stderr.take());
-    kill_process(Pid::from_raw(server.id().unwrap() as i32).unwrap(), Signal::TERM).unwrap();
-    let status = timeout(PATIENCE, server.wait()).await.expect("it ends").unwrap();
-    assert_eq!(status.code(), Some(0));
-}
-
 /// The next that a service manager is told.
 async fn told(manager: &UnixDatagram) -> String {
     let mut state = [0; 100];
