@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     if let Some(Command::Healthcheck { listen }) = command {
         return check_health(&listen[0]);
     }
+    // Before the first thread, which is the log's.
     let handed = systemd::sockets();
     let _logs = logs::start(config.log_format);
     let runtime = Runtime::new().expect("the system lets threads start");
@@ -43,13 +44,19 @@ fn main() -> ExitCode {
 
 /// From the sockets to the last client. The ports come first: where one is in use, nothing else is touched.
 async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), StartError> {
+    // Before anything that may take long: to the first process of a container a signal that it does not expect is none.
+    let mut asked = Box::pin(shutdown::signalled());
     let descriptors = raise_descriptors();
     let listeners = listen(config, handed.map_err(StartError::Handed)?)?;
-    let app = App::open(config, descriptors).await?;
+    let app = tokio::select! {
+        app = App::open(config, descriptors) => app?,
+        signal = &mut asked => {
+            tracing::info!(signal, "asked to end before it served");
+            return Ok(());
+        }
+    };
 
     let shutdown = app.shutdown.clone();
-    // Before anybody can be served: a task would listen for it only once it runs.
-    let asked = shutdown::signalled();
     tokio::spawn(async move {
         let signal = asked.await;
         tracing::info!(signal, "draining");
