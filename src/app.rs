@@ -65,8 +65,7 @@ pub struct App {
     pub shutdown: Shutdown,
     shards: Arc<Shards>,
     server: Arc<Server>,
-    /// Closed, and its directory unlocked, when the app is dropped.
-    _history: Arc<dyn History>,
+    /// Where no history holds it.
     _lock: Option<File>,
     drain: Duration,
 }
@@ -97,7 +96,7 @@ impl App {
     /// When the data directory or the history can't be used. Nothing in them is changed then.
     pub async fn open(config: &Config, descriptors: u64) -> Result<Self, StartError> {
         let data_dir = &config.data_dir;
-        let lock = if uses_data_dir(config) { Some(lock(data_dir).await?) } else { None };
+        let mut lock = if uses_data_dir(config) { Some(lock(data_dir).await?) } else { None };
         let retention = Retention {
             max_count: config.history_max_count as usize,
             max_age: config.history_max_age,
@@ -105,7 +104,14 @@ impl App {
         };
         let history: Arc<dyn History> = match config.history {
             HistoryKind::Memory => Arc::new(MemoryHistory::new(retention)),
-            HistoryKind::Sqlite => Arc::new(sqlite::SqliteHistory::open(&data_dir.join("history.db"), retention)?),
+            HistoryKind::Sqlite => {
+                let history = sqlite::SqliteHistory::open(&data_dir.join("history.db"), retention)?;
+                // Which outlives the app where a request outlives the drain, or where the disk is slow to close it.
+                if let Some(lock) = lock.take() {
+                    history.hold(lock);
+                }
+                Arc::new(history)
+            }
         };
         Ok(Self { _lock: lock, ..Self::over(history, config, descriptors).await? })
     }
@@ -192,7 +198,7 @@ impl App {
             shutdown: shutdown.clone(),
             write_timeout: config.heartbeat * SILENT_HEARTBEATS,
         });
-        Ok(Self { hub, shutdown, shards, server, _history: history, _lock: None, drain: config.drain })
+        Ok(Self { hub, shutdown, shards, server, _lock: None, drain: config.drain })
     }
 
     /// Serves until [`Shutdown::start`], then until all clients have left or the drain time is over.

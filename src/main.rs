@@ -33,8 +33,14 @@ fn main() -> ExitCode {
     let handed = systemd::sockets();
     let _logs = logs::start(config.log_format);
     let runtime = Runtime::new().expect("the system lets threads start");
-    match runtime.block_on(run(&config, handed)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let outcome = runtime.block_on(run(&config, handed));
+    // What the drain has left ends here, and with the last of it the history: it is closed, then its lock is free.
+    drop(runtime);
+    match outcome {
+        Ok(()) => {
+            tracing::info!("ended");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(2)
@@ -70,7 +76,6 @@ async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), Sta
     systemd::ready();
     tokio::spawn(systemd::feed_watchdog());
     app.run(listeners).await;
-    tracing::info!("ended");
     Ok(())
 }
 
