@@ -50,11 +50,14 @@ use crate::{
 /// How long a second process waits for the data directory, so that it can take over from one that drains.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Descriptors that are kept for the database, the listeners and requests that are no clients.
-const RESERVED_DESCRIPTORS: u64 = 100;
-
-/// Of these, what is left to the database and the listeners.
+/// Descriptors of the database, the runtime and the listeners.
 const OWN_DESCRIPTORS: u64 = 50;
+
+/// Those of a shard: its epoll, and the eventfd that ends its wait.
+const SHARD_DESCRIPTORS: u64 = 2;
+
+/// What clients leave to requests that are no clients.
+const REQUEST_DESCRIPTORS: u64 = 50;
 
 /// An address may do at once what its rate allows it in so many seconds, or more.
 const BURST_SECONDS: u64 = 10;
@@ -65,7 +68,7 @@ pub struct App {
     pub shutdown: Shutdown,
     shards: Arc<Shards>,
     server: Arc<Server>,
-    /// Where no history holds it.
+    /// That of the data directory, where no history holds it.
     _lock: Option<File>,
     drain: Duration,
 }
@@ -138,8 +141,9 @@ impl App {
         let hub = Hub::open(history.clone(), options, metrics.clone()).await?;
         let shutdown = Shutdown::default();
         let origins = Arc::new(config.allowed_origins.clone());
-        let max_connections =
-            config.max_connections.unwrap_or_else(|| descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1));
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let descriptors = left_to_connections(descriptors, shards);
+        let max_connections = config.max_connections.unwrap_or_else(|| most_clients(descriptors));
         // Bursts fit those who share an address: after a restart all of them come back at once.
         let clients = config.max_connections_per_ip;
         let rates = |act, per_second: u64, burst: u64| {
@@ -152,17 +156,11 @@ impl App {
             heartbeat: config.heartbeat,
             message_rate: Rate::per_second(config.message_rate, config.message_rate * 60),
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = Shards::start(&connections, cores).map_err(StartError::Shards)?;
+        let shards = Shards::start(&connections, shards).map_err(StartError::Shards)?;
         let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone(), config.forwarded_header));
         let limits = Limits::new(max_connections, config.max_connections_per_ip);
-        let pending = Pending::new(
-            descriptors.saturating_sub(OWN_DESCRIPTORS),
-            config.max_connections_per_ip,
-            limits.clone(),
-            proxies.clone(),
-            metrics.clone(),
-        );
+        let pending =
+            Pending::new(descriptors, config.max_connections_per_ip, limits.clone(), proxies.clone(), metrics.clone());
         let guesses = Arc::new(Guesses::new(Rate::per_minute(config.wrong_token_rate_per_ip)));
         let metrics_tokens = config.metrics_token.as_ref().map_or(&tokens[..], std::slice::from_ref);
         let authorization = |tokens| Authorization { tokens: Arc::new(Tokens::new(tokens)), guesses: guesses.clone() };
@@ -215,6 +213,16 @@ impl App {
         self.shards.stop();
         feed.abort();
     }
+}
+
+/// How many of the descriptors are for connections, where so many shards run.
+fn left_to_connections(descriptors: u64, shards: usize) -> u64 {
+    descriptors.saturating_sub(OWN_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64)
+}
+
+/// How many of the connections may be clients, where nobody says it.
+fn most_clients(connections: u64) -> u64 {
+    connections.saturating_sub(REQUEST_DESCRIPTORS).max(1)
 }
 
 /// What the routes need.
@@ -304,4 +312,16 @@ async fn lock(data_dir: &PathBuf) -> Result<File, StartError> {
     };
     tokio::time::timeout(LOCK_PATIENCE, wait).await.map_err(|_| StartError::InUse(data_dir.clone()))??;
     Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_shards_hold_is_not_left_to_clients() {
+        for (shards, clients) in [(1, 898), (64, 772), (1000, 1)] {
+            assert_eq!(most_clients(left_to_connections(1000, shards)), clients);
+        }
+    }
 }
