@@ -260,13 +260,20 @@ impl Routes {
             .with_state(self.readiness)
             .route("/metrics", get(crate::http::metrics::metrics))
             .with_state(self.exposition);
-        feed.merge(rest)
-            .layer(CatchPanicLayer::custom(|_| Rejection::Internal.into_response()))
+        let routes = feed
+            .merge(rest)
             .merge(websocket)
             .fallback(async || Rejection::NotFound)
-            .method_not_allowed_fallback(async || Rejection::MethodNotAllowed)
-            .layer(map_response_with_state(self.metrics, count_refusal))
+            .method_not_allowed_fallback(async || Rejection::MethodNotAllowed);
+        watched(routes, self.metrics)
     }
+}
+
+/// Routes whose panics are answered, and whose refusals are counted, whichever it is.
+fn watched(routes: Router, metrics: Arc<Metrics>) -> Router {
+    routes
+        .layer(CatchPanicLayer::custom(|_| Rejection::Internal.into_response()))
+        .layer(map_response_with_state(metrics, count_refusal))
 }
 
 /// Lets pages of allowed origins read; without credentials, since there are none.
@@ -316,6 +323,12 @@ async fn lock(data_dir: &PathBuf) -> Result<File, StartError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
+    use tower::Service;
+
     use super::*;
 
     #[test]
@@ -323,5 +336,15 @@ mod tests {
         for (shards, clients) in [(1, 898), (64, 772), (1000, 1)] {
             assert_eq!(most_clients(left_to_connections(1000, shards)), clients);
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_route_is_a_500_that_is_counted() {
+        let metrics = Arc::new(Metrics::default());
+        let broken = async || -> () { panic!("a fault that a test has planted") };
+        let mut router = watched(Router::new().route("/ws", get(broken)), metrics.clone());
+        let response = router.call(Request::get("/ws").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(metrics.to_text().contains(r#"refused_total{reason="internal"} 1"#), "{}", metrics.to_text());
     }
 }
