@@ -50,11 +50,14 @@ use crate::{
 /// How long a second process waits for the data directory, so that it can take over from one that drains.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Descriptors that are kept for the database, the listeners and requests that are no clients.
-const RESERVED_DESCRIPTORS: u64 = 100;
-
-/// Of these, what is left to the database and the listeners.
+/// Descriptors of the database, the runtime and the listeners.
 const OWN_DESCRIPTORS: u64 = 50;
+
+/// Those of a shard: its epoll, and the eventfd that ends its wait.
+const SHARD_DESCRIPTORS: u64 = 2;
+
+/// What clients leave to requests that are no clients.
+const REQUEST_DESCRIPTORS: u64 = 50;
 
 /// An address may do at once what its rate allows it in so many seconds, or more.
 const BURST_SECONDS: u64 = 10;
@@ -65,8 +68,7 @@ pub struct App {
     pub shutdown: Shutdown,
     shards: Arc<Shards>,
     server: Arc<Server>,
-    /// Closed, and its directory unlocked, when the app is dropped.
-    _history: Arc<dyn History>,
+    /// That of the data directory, where no history holds it.
     _lock: Option<File>,
     drain: Duration,
 }
@@ -97,7 +99,7 @@ impl App {
     /// When the data directory or the history can't be used. Nothing in them is changed then.
     pub async fn open(config: &Config, descriptors: u64) -> Result<Self, StartError> {
         let data_dir = &config.data_dir;
-        let lock = if uses_data_dir(config) { Some(lock(data_dir).await?) } else { None };
+        let mut lock = if uses_data_dir(config) { Some(lock(data_dir).await?) } else { None };
         let retention = Retention {
             max_count: config.history_max_count as usize,
             max_age: config.history_max_age,
@@ -105,7 +107,14 @@ impl App {
         };
         let history: Arc<dyn History> = match config.history {
             HistoryKind::Memory => Arc::new(MemoryHistory::new(retention)),
-            HistoryKind::Sqlite => Arc::new(sqlite::SqliteHistory::open(&data_dir.join("history.db"), retention)?),
+            HistoryKind::Sqlite => {
+                let history = sqlite::SqliteHistory::open(&data_dir.join("history.db"), retention)?;
+                // Which outlives the app where a request outlives the drain, or where the disk is slow to close it.
+                if let Some(lock) = lock.take() {
+                    history.hold(lock);
+                }
+                Arc::new(history)
+            }
         };
         Ok(Self { _lock: lock, ..Self::over(history, config, descriptors).await? })
     }
@@ -132,8 +141,9 @@ impl App {
         let hub = Hub::open(history.clone(), options, metrics.clone()).await?;
         let shutdown = Shutdown::default();
         let origins = Arc::new(config.allowed_origins.clone());
-        let max_connections =
-            config.max_connections.unwrap_or_else(|| descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1));
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let descriptors = left_to_connections(descriptors, shards);
+        let max_connections = config.max_connections.unwrap_or_else(|| most_clients(descriptors));
         // Bursts fit those who share an address: after a restart all of them come back at once.
         let clients = config.max_connections_per_ip;
         let rates = |act, per_second: u64, burst: u64| {
@@ -146,17 +156,11 @@ impl App {
             heartbeat: config.heartbeat,
             message_rate: Rate::per_second(config.message_rate, config.message_rate * 60),
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = Shards::start(&connections, cores).map_err(StartError::Shards)?;
+        let shards = Shards::start(&connections, shards).map_err(StartError::Shards)?;
         let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone(), config.forwarded_header));
         let limits = Limits::new(max_connections, config.max_connections_per_ip);
-        let pending = Pending::new(
-            descriptors.saturating_sub(OWN_DESCRIPTORS),
-            config.max_connections_per_ip,
-            limits.clone(),
-            proxies.clone(),
-            metrics.clone(),
-        );
+        let pending =
+            Pending::new(descriptors, config.max_connections_per_ip, limits.clone(), proxies.clone(), metrics.clone());
         let guesses = Arc::new(Guesses::new(Rate::per_minute(config.wrong_token_rate_per_ip)));
         let metrics_tokens = config.metrics_token.as_ref().map_or(&tokens[..], std::slice::from_ref);
         let authorization = |tokens| Authorization { tokens: Arc::new(Tokens::new(tokens)), guesses: guesses.clone() };
@@ -192,7 +196,7 @@ impl App {
             shutdown: shutdown.clone(),
             write_timeout: config.heartbeat * SILENT_HEARTBEATS,
         });
-        Ok(Self { hub, shutdown, shards, server, _history: history, _lock: None, drain: config.drain })
+        Ok(Self { hub, shutdown, shards, server, _lock: None, drain: config.drain })
     }
 
     /// Serves until [`Shutdown::start`], then until all clients have left or the drain time is over.
@@ -209,6 +213,16 @@ impl App {
         self.shards.stop();
         feed.abort();
     }
+}
+
+/// How many of the descriptors are for connections, where so many shards run.
+fn left_to_connections(descriptors: u64, shards: usize) -> u64 {
+    descriptors.saturating_sub(OWN_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64)
+}
+
+/// How many of the connections may be clients, where nobody says it.
+fn most_clients(connections: u64) -> u64 {
+    connections.saturating_sub(REQUEST_DESCRIPTORS).max(1)
 }
 
 /// What the routes need.
@@ -246,13 +260,20 @@ impl Routes {
             .with_state(self.readiness)
             .route("/metrics", get(crate::http::metrics::metrics))
             .with_state(self.exposition);
-        feed.merge(rest)
-            .layer(CatchPanicLayer::custom(|_| Rejection::Internal.into_response()))
+        let routes = feed
+            .merge(rest)
             .merge(websocket)
             .fallback(async || Rejection::NotFound)
-            .method_not_allowed_fallback(async || Rejection::MethodNotAllowed)
-            .layer(map_response_with_state(self.metrics, count_refusal))
+            .method_not_allowed_fallback(async || Rejection::MethodNotAllowed);
+        watched(routes, self.metrics)
     }
+}
+
+/// Routes whose panics are answered, and whose refusals are counted, whichever it is.
+fn watched(routes: Router, metrics: Arc<Metrics>) -> Router {
+    routes
+        .layer(CatchPanicLayer::custom(|_| Rejection::Internal.into_response()))
+        .layer(map_response_with_state(metrics, count_refusal))
 }
 
 /// Lets pages of allowed origins read; without credentials, since there are none.
@@ -298,4 +319,32 @@ async fn lock(data_dir: &PathBuf) -> Result<File, StartError> {
     };
     tokio::time::timeout(LOCK_PATIENCE, wait).await.map_err(|_| StartError::InUse(data_dir.clone()))??;
     Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
+    use tower::Service;
+
+    use super::*;
+
+    #[test]
+    fn what_many_shards_hold_is_not_left_to_clients() {
+        for (shards, clients) in [(1, 898), (64, 772), (1000, 1)] {
+            assert_eq!(most_clients(left_to_connections(1000, shards)), clients);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_route_is_a_500_that_is_counted() {
+        let metrics = Arc::new(Metrics::default());
+        let broken = async || -> () { panic!("a fault that a test has planted") };
+        let mut router = watched(Router::new().route("/ws", get(broken)), metrics.clone());
+        let response = router.call(Request::get("/ws").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(metrics.to_text().contains(r#"refused_total{reason="internal"} 1"#), "{}", metrics.to_text());
+    }
 }

@@ -45,5 +45,6 @@ pub mod transport;
 // The process.
 pub mod app;
 pub mod healthcheck;
+pub mod logs;
 pub mod server;
 pub mod systemd;

@@ -1,19 +1,14 @@
 //! The process: flags, logs, descriptors, sockets, the app, and its end.
 
-use std::{
-    io::{self, IsTerminal, stderr},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io, path::Path, process::ExitCode};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::Socket;
 use tokio::runtime::Runtime;
-use tracing_subscriber::EnvFilter;
 use video_notifier::{
     app::{App, StartError},
-    config::{Command, CommandLine, Config, Listen, LogFormat},
-    healthcheck,
+    config::{Command, CommandLine, Config, Listen},
+    healthcheck, logs,
     region::Regions,
     server::Listener,
     shutdown, systemd,
@@ -34,11 +29,18 @@ fn main() -> ExitCode {
     if let Some(Command::Healthcheck { listen }) = command {
         return check_health(&listen[0]);
     }
-    start_logs(config.log_format);
+    // Before the first thread, which is the log's.
     let handed = systemd::sockets();
+    let _logs = logs::start(config.log_format);
     let runtime = Runtime::new().expect("the system lets threads start");
-    match runtime.block_on(run(&config, handed)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let outcome = runtime.block_on(run(&config, handed));
+    // What the drain has left ends here, and with the last of it the history: it is closed, then its lock is free.
+    drop(runtime);
+    match outcome {
+        Ok(()) => {
+            tracing::info!("ended");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(2)
@@ -48,13 +50,19 @@ fn main() -> ExitCode {
 
 /// From the sockets to the last client. The ports come first: where one is in use, nothing else is touched.
 async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), StartError> {
+    // Before anything that may take long: to the first process of a container a signal that it does not expect is none.
+    let mut asked = Box::pin(shutdown::signalled());
     let descriptors = raise_descriptors();
     let listeners = listen(config, handed.map_err(StartError::Handed)?)?;
-    let app = App::open(config, descriptors).await?;
+    let app = tokio::select! {
+        app = App::open(config, descriptors) => app?,
+        signal = &mut asked => {
+            tracing::info!(signal, "asked to end before it served");
+            return Ok(());
+        }
+    };
 
     let shutdown = app.shutdown.clone();
-    // Before anybody can be served: a task would listen for it only once it runs.
-    let asked = shutdown::signalled();
     tokio::spawn(async move {
         let signal = asked.await;
         tracing::info!(signal, "draining");
@@ -68,7 +76,6 @@ async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), Sta
     systemd::ready();
     tokio::spawn(systemd::feed_watchdog());
     app.run(listeners).await;
-    tracing::info!("ended");
     Ok(())
 }
 
@@ -121,17 +128,6 @@ fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |letter: char| letter.is_alphanumeric() || "/._-".contains(letter);
     if path.chars().all(plain) && !path.starts_with('-') { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
-}
-
-fn start_logs(format: Option<LogFormat>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // Where nobody reads the log any more, to say so on stderr would be a panic of whoever logs.
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
-    let terminal = stderr().is_terminal();
-    match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => logs.with_target(false).with_ansi(terminal).init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
-    }
 }
 
 /// Raises the number of files that the process may open to what the system allows, and tells it.

@@ -18,6 +18,8 @@ use crate::{
 /// After how many seconds a client that met a passing fault should try again.
 const RETRY_AFTER: u64 = 5;
 
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
 /// Why a request is not answered as it asked.
 #[derive(Debug)]
 pub enum Rejection {
@@ -108,10 +110,10 @@ impl Rejection {
         }
     }
 
-    /// In seconds.
+    /// In seconds, of which even the shortest wait is one.
     fn retry_after(&self) -> u64 {
         match self {
-            Self::TooOften(TooOften { wait, .. }) => wait.as_millis().div_ceil(1000) as u64,
+            Self::TooOften(TooOften { wait, .. }) => (wait.as_nanos().div_ceil(NANOS_PER_SECOND) as u64).max(1),
             _ => RETRY_AFTER,
         }
     }
@@ -245,5 +247,28 @@ impl From<TooOften> for Rejection {
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_is_told_to_wait_is_told_so_in_whole_seconds_and_never_to_come_back_at_once() {
+        let second = Duration::from_secs(1);
+        let nanosecond = Duration::from_nanos(1);
+        for (wait, seconds) in [
+            (nanosecond, "1"),
+            (Duration::from_micros(999), "1"),
+            (second, "1"),
+            (second + nanosecond, "2"),
+            (11 * second, "11"),
+        ] {
+            let response = Rejection::from(TooOften { act: Act::Post, wait }).into_response();
+            assert_eq!(response.headers()[header::RETRY_AFTER], seconds, "{wait:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -96,6 +96,8 @@ struct Shared {
     changed: watch::Sender<()>,
     /// Taken away to end the writer, which then closes the database.
     writer: Option<(SyncSender<Job>, JoinHandle<()>)>,
+    /// Let go of last, when the database is closed.
+    lock: OnceLock<File>,
 }
 
 /// One post on its way to the writer, and where the answer goes.
@@ -148,8 +150,14 @@ impl SqliteHistory {
                 readers: Mutex::default(),
                 changed,
                 writer: Some((jobs, thread)),
+                lock: OnceLock::new(),
             }),
         })
+    }
+
+    /// Holds the lock that keeps other processes away, for as long as anything of the database is open.
+    pub fn hold(&self, lock: File) {
+        let _ = self.shared.lock.set(lock);
     }
 
     /// Runs `query` on a thread that may block, in one snapshot of the database.

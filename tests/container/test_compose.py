@@ -23,8 +23,9 @@ from server import PATIENCE, ROOT, TOKEN
 
 IMAGES = pathlib.Path(os.environ["IMAGES"])
 
-# The machine as the world sees it, and two who come from there.
-HOST, CLIENT, OTHER = (f"198.51.100.{number}" for number in (1, 2, 3))
+# The machine as the world sees it, and two who come from there; over IPv6 each from a network of its own.
+HOST, CLIENT, OTHER = IPV4 = [f"198.51.100.{number}" for number in (1, 2, 3)]
+IPV6 = [f"2001:db8:0:{number}::1" for number in (1, 2, 3)]
 
 # The first check of health is after ten seconds.
 START = 60
@@ -40,7 +41,7 @@ class Site:
 
     def __init__(self, folder):
         self.folder = folder
-        self.trust = self_signed(folder, f"IP:{HOST}")
+        self.trust = self_signed(folder, f"IP:{HOST},IP:{IPV6[0]}")
         for name in ("compose.yaml", "nginx.conf"):
             shutil.copy(ROOT / "deploy" / name, folder)
         (folder / ".env").write_text(f"NOTIFIER_TOKEN={TOKEN}\n")
@@ -95,9 +96,9 @@ def output(*command, cwd=None):
 def docker(tmp_path_factory):
     """A daemon with both images."""
     folder = tmp_path_factory.mktemp("docker")
-    for address in (HOST, CLIENT, OTHER):
-        output("ip", "address", "add", f"{address}/32", "dev", "lo")
     output("ip", "link", "set", "lo", "up")
+    for address in IPV4 + IPV6:
+        output("ip", "address", "add", address, "dev", "lo")
     os.environ["DOCKER_HOST"] = f"unix://{folder}/socket"
     command = ["dockerd", "--host", os.environ["DOCKER_HOST"], "--bridge", "none", "--pidfile", folder / "pid"]
     command += ["--data-root", folder / "data", "--exec-root", folder / "run"]
@@ -145,18 +146,20 @@ def test_a_post_through_nginx_is_heard_over_both_transports(site):
         client.close()
 
 
-def test_the_address_that_counts_is_the_one_that_nginx_saw(site):
+@pytest.mark.parametrize("host, client, other", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+def test_the_address_that_counts_is_the_one_that_nginx_saw(host, client, other, site):
     def guess(address, *options):
         """The answer to a wrong token from there."""
         wanted = ["--output", "/dev/null", "--write-out", "%{http_code}", "--interface", address]
         wrong = ["--header", "Authorization: Bearer wrong", "--data", "{}"]
-        return output(*curl(site.folder), *wanted, *wrong, *options, f"{site.url}/notify")
+        url = f"https://[{host}]/notify" if ":" in host else f"https://{host}/notify"
+        return output(*curl(site.folder), *wanted, *wrong, *options, url)
 
-    assert [guess(CLIENT) for _ in range(11)] == 10 * ["401"] + ["429"]
+    assert [guess(client) for _ in range(11)] == 10 * ["401"] + ["429"]
     for said in ("X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9"):
-        assert guess(CLIENT, "--header", said) == "429"
+        assert guess(client, "--header", said) == "429"
     # Another address is another client, though both come by way of nginx.
-    assert guess(OTHER) == "401"
+    assert guess(other) == "401"
 
 
 @pytest.mark.parametrize("service, user, capabilities", [("notifier", 10001, []), ("nginx", 0, [0, 6, 7, 10])])

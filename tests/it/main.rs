@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod kernel;
 mod limits;
+mod logs;
 mod lost;
 mod notify;
 mod panics;

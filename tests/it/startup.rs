@@ -12,7 +12,7 @@ use std::{
 
 use reqwest::Method;
 use rusqlite::Connection;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::UnixStream, process::Command, time::timeout};
@@ -164,13 +164,7 @@ async fn a_second_process_takes_the_data_directory_over_when_the_first_ends() {
     let flags = ["--listen".to_owned(), format!("unix:{}", socket.display())];
     let second =
         tokio::spawn(async move { Setup::in_folder(data, &flags.each_ref().map(String::as_str)).start().await });
-    // It binds its sockets, then asks for the directory.
-    let bound = async {
-        while UnixStream::connect(&socket).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, bound).await.expect("the second process binds its socket");
+    until_bound(&socket).await;
     first.publish(post_body("US", 2)).await;
     first.signal(Signal::TERM);
     assert_eq!(first.ended().await, Some(0));
@@ -182,6 +176,40 @@ async fn a_second_process_takes_the_data_directory_over_when_the_first_ends() {
     assert_eq!(socket.publication().await["videos"][0]["id"], "2");
     second.publish(post_body("US", 3)).await;
     assert_eq!(socket.publication().await["videos"][0]["id"], "3");
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_the_data_directory_can_be_told_to_end() {
+    let owner = Server::start(&[]).await;
+    owner.publish(post_body("US", 1)).await;
+    let before = contents(owner.data_dir());
+    let sockets = folder();
+    let socket = sockets.path().join("second.sock");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut second = serve(owner.data_dir());
+        second.args(["--listen", &format!("unix:{}", socket.display())]).stderr(Stdio::null());
+        let mut second = second.kill_on_drop(true).spawn().unwrap();
+        until_bound(&socket).await;
+        let start = Instant::now();
+        kill_process(Pid::from_raw(second.id().unwrap() as i32).unwrap(), signal).unwrap();
+        let status = timeout(PATIENCE, second.wait()).await.expect("it ends").unwrap();
+        // None would be the signal's own doing, of which a container's first process knows nothing: it would wait on.
+        assert_eq!(status.code(), Some(0));
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(!socket.exists());
+    }
+    assert_eq!(contents(owner.data_dir()), before);
+    owner.publish(post_body("US", 2)).await;
+}
+
+/// Waits until a server has bound its sockets; next it asks for the data directory.
+async fn until_bound(socket: &Path) {
+    let bound = async {
+        while UnixStream::connect(socket).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, bound).await.expect("the server binds its socket");
 }
 
 #[tokio::test]

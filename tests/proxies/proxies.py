@@ -14,11 +14,12 @@ from server import PATIENCE, ROOT, free_port
 class Proxy:
     """A proxy that runs, before a server at two ports. `address` is what stands after `https://`.
 
-    `idle` shortens how long it bears silence.
+    `idle` shortens how long it bears silence. With `ipv6` it listens there too, which not every machine has.
     """
 
-    def __init__(self, folder, certificate, upstream, idle="75s"):
+    def __init__(self, folder, certificate, upstream, idle="75s", ipv6=False):
         self.folder = folder
+        self.ipv6 = ipv6
         self.https, self.http = free_port(), free_port()
         self.address = f"localhost:{self.https}"
         self.url = f"https://{self.address}"
@@ -78,7 +79,8 @@ class Nginx(Proxy):
             (r"notifier:8766", f"127.0.0.1:{upstream[1]}"),
             (r"listen 80;", f"listen 127.0.0.1:{self.http};"),
             (r"listen 443 ", f"listen 127.0.0.1:{self.https} "),
-            (r"^ *listen \[::\].*\n", ""),
+            (r"listen \[::\]:80;", f"listen [::1]:{self.http};" if self.ipv6 else ""),
+            (r"listen \[::\]:443 .*;", f"listen [::1]:{self.https} ssl http2;" if self.ipv6 else ""),
             (r"/etc/nginx/certificate.pem", str(certificate / "certificate.pem")),
             (r"/etc/nginx/key.pem", str(certificate / "key.pem")),
         ]
@@ -114,7 +116,7 @@ class Caddy(Proxy):
             (r"127.0.0.1:8765 127.0.0.1:8766", f"127.0.0.1:{upstream[0]} 127.0.0.1:{upstream[1]}"),
             (r"^{$", f"{{\n\tadmin {self.control}\n\thttp_port {self.http}\n\thttps_port {self.https}"),
             # It can't be asked for by ACME here.
-            (r"^notify.example.com {$", f"localhost {{\n\ttls {files}\n\tbind 127.0.0.1"),
+            (r"^notify.example.com {$", f"localhost {{\n\ttls {files}\n\tbind 127.0.0.1{' [::1]' * self.ipv6}"),
         ]
 
     def variables(self):
@@ -138,8 +140,8 @@ class Haproxy(Proxy):
         return [
             (r"127.0.0.1:8765", f"127.0.0.1:{upstream[0]}"),
             (r"127.0.0.1:8766", f"127.0.0.1:{upstream[1]}"),
-            (r"bind :80$", f"bind 127.0.0.1:{self.http}"),
-            (r"bind :443 ", f"bind 127.0.0.1:{self.https} "),
+            (r"bind :80,:::80 v6only$", f"bind 127.0.0.1:{self.http}" + f",::1:{self.http} v6only" * self.ipv6),
+            (r"bind :443,:::443 v6only", f"bind 127.0.0.1:{self.https}" + f",::1:{self.https} v6only" * self.ipv6),
             (r"/etc/haproxy/notify.pem", str(certificate / "both.pem")),
         ]
 

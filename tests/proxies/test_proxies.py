@@ -99,6 +99,17 @@ def test_the_address_that_counts_is_the_one_that_the_proxy_saw(kind, start, cert
     second.close()
 
 
+@each
+def test_an_address_of_ipv6_is_served_and_counts_too(kind, start, certificate):
+    proxy = start.proxy(kind, start.server(max_connections_per_ip="1"), ipv6=True)
+    ipv6 = ("--resolve", f"localhost:{proxy.https}:[::1]")
+    # Over IPv4 at last: the address is another.
+    clients = [Events(proxy, certificate[0], "--http2", *options) for options in (ipv6, ipv6, ())]
+    assert [client.status for client in clients] == ["HTTP/2 200", "HTTP/2 429", "HTTP/2 200"]
+    for client in clients:
+        client.close()
+
+
 def streams(proxy, certificate):
     """One client of each kind."""
     folder, trust = certificate

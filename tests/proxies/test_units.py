@@ -1,8 +1,10 @@
 """The units for systemd: what its own tools say of them, and how systemd itself runs them."""
 
 import concurrent.futures
+import socket
 import subprocess
 import threading
+import time
 
 import pytest
 import requests
@@ -70,12 +72,30 @@ def test_a_restart_behind_a_proxy_refuses_nobody_and_costs_nobody_anything(kind,
     assert_heard(clients, posted)
 
 
-def test_killed_it_is_started_again_with_its_history(start):
+def test_killed_again_and_again_it_is_started_each_time_with_its_history_and_refuses_nobody(start):
     systemd = start.systemd()
     url = f"http://127.0.0.1:{systemd.ports[0]}"
     post = {"region": "US", "videos": [{"id": 1, "title": "a title"}]}
     answer = requests.post(f"{url}/notify", json=post, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
-    systemd.systemctl("kill", "--signal=KILL", UNITS[0])
-    until(lambda: systemd.systemctl("show", "--property=NRestarts", "--value", UNITS[0]) == "1")
-    kept = requests.get(f"{url}/notifications", timeout=PATIENCE).json()["notifications"]
-    assert [notification["id"] for notification in kept] == [answer.json()["id"]]
+    enough = threading.Event()
+
+    def knock():
+        """All the time: the first connect that is refused is an error."""
+        while not enough.wait(0.005):
+            socket.create_connection(("127.0.0.1", systemd.ports[1]), PATIENCE).close()
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        knocking = pool.submit(knock)
+        try:
+            # Unless it is told otherwise, systemd gives up at the sixth start within ten seconds.
+            began = time.monotonic()
+            for kills in range(1, 8):
+                systemd.systemctl("kill", "--signal=KILL", UNITS[0])
+                restarts = ("show", "--property=NRestarts", "--value", UNITS[0])
+                until(lambda: systemd.systemctl(*restarts) == str(kills), lambda: systemd.log.read_text()[-2000:])
+                kept = requests.get(f"{url}/notifications", timeout=PATIENCE).json()["notifications"]
+                assert [notification["id"] for notification in kept] == [answer.json()["id"]]
+                assert kills != 5 or time.monotonic() - began < 10
+        finally:
+            enough.set()
+        knocking.result()

@@ -1,16 +1,18 @@
 //! A disk that is slow, that fails to keep, or that can't be read.
 
-use std::{cell::Cell, collections::BTreeSet, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, fs, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{
     faults::{Messages, survives},
     support::{
-        Answer, Server, Socket, post_body,
-        server::{AUTHORIZED, TOKEN},
+        Answer, Server, Setup, Socket, post_body,
+        server::{AUTHORIZED, PATIENCE, TOKEN},
         strace::Strace,
     },
 };
@@ -159,4 +161,34 @@ async fn a_history_that_can_not_be_read_is_followed_on_once_it_can() {
         }
     }
     assert_eq!(server.get("/readyz").await.status(), 200);
+}
+
+#[tokio::test]
+#[ignore = "needs strace"]
+async fn a_successor_begins_once_a_slow_disk_has_the_history_closed() {
+    let data = Arc::new(tempfile::tempdir().unwrap());
+    let mut first = Setup::in_folder(data.clone(), &["--drain", "100ms"]).start().await;
+    first.publish(post_body("US", 1)).await;
+    let log = first.data_dir().join("history.db-wal");
+    let length = || fs::metadata(&log).expect("a log").len();
+    let before = length();
+
+    // For longer than a locked database is waited for.
+    let strace = Strace::thread(&first, WRITER, &format!("{SYNCS}:delay_enter=2000000"));
+    let post = tokio::spawn(first.request(Method::POST, "/notify").bearer_auth(TOKEN).body(post_body("US", 2)).send());
+    let is_written = async {
+        while length() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, is_written).await.expect("the post gets as far as its sync");
+    first.signal(Signal::TERM);
+    let second = Setup::in_folder(data, &[]).start().await;
+    assert_eq!(first.ended().await, Some(0));
+    drop(strace);
+    assert!(post.await.unwrap().is_err(), "the end did not wait for the disk");
+    // It was not answered, but all the same it is whole.
+    let receipt = second.publish(post_body("US", 2)).await;
+    assert_eq!(receipt["deduplicated"], true);
+    second.publish(post_body("US", 3)).await;
 }

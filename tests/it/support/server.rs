@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStderr, Command},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::timeout,
 };
 
@@ -43,8 +43,9 @@ pub struct Server {
     /// The line of the log that said where it listens.
     pub start_line: String,
     child: Child,
-    /// The lines of its log that nobody has asked for yet. They are read as they come: a full pipe would stall the server.
+    /// The lines of its log that nobody has asked for yet. They are read as they come, for as long as `reads_log` says.
     log: mpsc::UnboundedReceiver<String>,
+    reads_log: watch::Sender<bool>,
     /// Kept over a restart.
     setup: Setup,
 }
@@ -147,10 +148,11 @@ impl Setup {
             command.stdin(socket.try_clone().expect("a descriptor"));
         }
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the server starts");
-        let mut log = read_log(child.stderr.take().expect("stderr is piped"));
+        let (reads_log, is_read) = watch::channel(true);
+        let mut log = read_log(child.stderr.take().expect("stderr is piped"), is_read);
         let (address, start_line) = timeout(PATIENCE, listening(&mut log)).await.expect("the server listens in time");
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Server { address, http, start_line, child, log, setup: self }
+        Server { address, http, start_line, child, log, reads_log, setup: self }
     }
 }
 
@@ -254,6 +256,17 @@ impl Server {
         *self = self.setup.clone().launch(&self.address).await;
     }
 
+    /// Leaves the log to fill its pipe, which stays open, or reads on.
+    pub fn read_log(&self, reads: bool) {
+        self.reads_log.send_replace(reads);
+    }
+
+    /// Closes the log's pipe behind the next line.
+    pub fn close_log(&mut self) {
+        self.read_log(false);
+        self.reads_log = watch::Sender::default();
+    }
+
     /// The next line of the log that has `text` in it.
     pub async fn logged(&mut self, text: &str) -> String {
         let find = async {
@@ -298,11 +311,13 @@ fn without_variables(mut command: Command) -> Command {
     command
 }
 
-fn read_log(stderr: ChildStderr) -> mpsc::UnboundedReceiver<String> {
+fn read_log(stderr: ChildStderr, mut is_read: watch::Receiver<bool>) -> mpsc::UnboundedReceiver<String> {
     let (sender, log) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut lines = BufReader::new(stderr).lines();
-        while let Some(line) = lines.next_line().await.expect("the log is text") {
+        while is_read.wait_for(|is_read| *is_read).await.is_ok()
+            && let Some(line) = lines.next_line().await.expect("the log is text")
+        {
             // Read on even where nobody listens any more.
             let _ = sender.send(line);
         }
