@@ -122,9 +122,8 @@ export class VideoNotifier extends EventTarget {
   /**
    * Calls `fn` once, at a random moment of the time over which the server wants such requests to be spread, in one of
    * the tabs of this browser that ask for it, when that is visible. What it gives, or promises, is for all tabs: they get
-   * it in an event of this name, so it must be a value that `structuredClone` takes, and it must come: as long as one is
-   * awaited, nobody asks for another of its key. A page that asks for more than one
-   * thing names each with a `key`.
+   * it in an event of this name, so it must be a value that `structuredClone` takes. A promise must settle: until it does,
+   * nothing else is fetched under its key. A page that asks for more than one thing names each with a `key`.
    */
   refetch(fn: () => unknown, key?: string): void;
 

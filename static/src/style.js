@@ -4,7 +4,8 @@
  */
 
 export const style = `
-/* Nothing is on the host: there the site's own rules, even one for all elements, would win. */
+:host { display: contents }
+/* Not on the host: there the site's own rules, even one for all elements, would win. */
 .frame {
   all: initial;
   color-scheme: var(--vn-color-scheme, light dark);
@@ -16,7 +17,6 @@ export const style = `
   pointer-events: none;
   font: var(--vn-font, .9375rem/1.4 system-ui, sans-serif);
 }
-@media print { .frame { display: none } }
 * { box-sizing: border-box; margin: 0; padding: 0; gap: 10px; font: inherit; color: inherit }
 .live { position: absolute; clip-path: inset(50%) }
 .stack {
@@ -46,7 +46,6 @@ export const style = `
 .thumb { flex: none; width: 64px; height: 36px; object-fit: cover; border-radius: 8px }
 .more, .time { opacity: .8 }
 .close {
-  align-self: start;
   width: 1.6em;
   height: 1.6em;
   font-size: 1.25rem;

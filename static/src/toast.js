@@ -122,9 +122,9 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     standing.forEach(dismiss);
   }
 
-  /** Beside the body: frameworks swap that, and a status region that comes back with its text says nothing. */
+  /** Frameworks that swap the page's body take the element with them. */
   function attach() {
-    if (!host.isConnected) document.documentElement.append(host);
+    if (!host.isConnected) (document.body ?? document.documentElement).append(host);
   }
 
   /** @param {EventTarget} target @param {string} type @param {(event: any) => void} listener */
