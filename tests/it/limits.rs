@@ -1,5 +1,7 @@
 //! How many clients get in, by whose address they count, and what one connection may hold and for how long.
 
+use std::net::Ipv4Addr;
+
 use futures_util::StreamExt;
 use reqwest::{Method, Response};
 use serde_json::Value;
@@ -144,16 +146,27 @@ async fn a_peer_that_is_no_trusted_proxy_counts_itself() {
 async fn an_address_may_only_have_so_many_connections_that_are_no_clients() {
     let server = Server::start(&["--max-connections-per-ip", "3", "--trusted-proxies", "203.0.113.0/24"]).await;
     let (mut client, _) = Socket::open(&server, "").await;
+    let address = Ipv4Addr::new(127, 0, 0, 9);
     // However few clients it may have, this many.
     let mut silent = Vec::new();
     for _ in 0..16 {
-        silent.push(Raw::connect(&server).await);
+        silent.push(Raw::connect_from(&server, address).await);
     }
     for _ in 0..3 {
-        assert!(Raw::connect(&server).await.ended().await.is_empty());
+        assert!(Raw::connect_from(&server, address).await.ended().await.is_empty());
     }
+    // Another address is not concerned.
+    assert_eq!(server.get("/healthz").await.status(), 200);
     drop(silent);
-    let next = async { while server.request(Method::GET, "/healthz").send().await.is_err() {} };
+    let next = async {
+        loop {
+            let mut next = Raw::connect_from(&server, address).await;
+            if next.try_send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.is_ok() && !next.head().await.is_empty()
+            {
+                return;
+            }
+        }
+    };
     timeout(PATIENCE, next).await.expect("there is room again");
     assert!(server.metric(r#"notifier_refused_total{reason="pending_address_full"}"#).await >= 3.0);
     let receipt = server.publish(post_body("US", 1)).await;

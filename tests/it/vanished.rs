@@ -6,28 +6,26 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::{net::TcpSocket, time::sleep};
+use tokio::time::sleep;
 use tokio_tungstenite::{MaybeTlsStream, client_async};
 
-use crate::support::{EventStream, Server, Socket, blackout::Blackout, post_body};
+use crate::support::{EventStream, Server, Socket, blackout::Blackout, post_body, raw::Raw};
 
 const HEARTBEAT: Duration = Duration::from_millis(500);
 const OTHERS: usize = 50;
 const VANISHING: usize = 20;
 
 /// A WebSocket client that connects from an address.
-async fn socket_from(server: &Server, address: IpAddr) -> Socket {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind((address, 0).into()).expect("an address of the loopback");
-    let stream = socket.connect(server.address.parse().expect("an address")).await.expect("the server accepts");
+async fn socket_from(server: &Server, address: Ipv4Addr) -> Socket {
+    let stream = Raw::connect_from(server, address).await.0;
     let url = format!("ws://{}/ws", server.address);
     let (stream, _) = client_async(url, MaybeTlsStream::Plain(stream)).await.expect("a handshake");
     Socket { stream }
 }
 
 /// A stream that is read by a client at an address.
-async fn stream_from(server: &Server, address: IpAddr) -> EventStream {
-    let client = reqwest::Client::builder().no_proxy().local_address(address).build().expect("a client");
+async fn stream_from(server: &Server, address: Ipv4Addr) -> EventStream {
+    let client = reqwest::Client::builder().no_proxy().local_address(IpAddr::from(address)).build().expect("a client");
     EventStream::read(client.get(server.url("/events")).send().await.expect("the server answers"))
 }
 
@@ -39,7 +37,7 @@ async fn until_clients(server: &Server, transport: &str, wanted: usize) {
 async fn a_host_that_vanishes_is_dropped_after_three_heartbeats_and_nobody_else_notices() {
     let server = Server::start(&["--heartbeat", "500ms"]).await;
     let [a, b] = (std::process::id() as u16).to_be_bytes();
-    let address = Ipv4Addr::new(127, 77, a, b).into();
+    let address = Ipv4Addr::new(127, 77, a, b);
     let mut others = join_all((0..OTHERS).map(|_| Socket::open(&server, ""))).await;
     let mut sockets = join_all((0..VANISHING).map(|_| socket_from(&server, address))).await;
     let mut streams = join_all((0..VANISHING).map(|_| stream_from(&server, address))).await;
@@ -52,7 +50,7 @@ async fn a_host_that_vanishes_is_dropped_after_three_heartbeats_and_nobody_else_
     until_clients(&server, "websocket", OTHERS + VANISHING).await;
     until_clients(&server, "sse", VANISHING).await;
 
-    let Some(_blackout) = Blackout::of(address) else { return };
+    let Some(_blackout) = Blackout::of(address.into()) else { return };
     let vanished = Instant::now();
     let gone = async {
         futures_util::join!(until_clients(&server, "websocket", OTHERS), until_clients(&server, "sse", 0));

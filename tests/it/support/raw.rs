@@ -3,7 +3,7 @@
 use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -15,6 +15,14 @@ pub struct Raw(pub TcpStream);
 impl Raw {
     pub async fn connect(server: &Server) -> Self {
         Self(TcpStream::connect(&server.address).await.expect("the server accepts"))
+    }
+
+    /// From an address of the loopback of one's own.
+    pub async fn connect_from(server: &Server, address: std::net::Ipv4Addr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((address, 0).into()).expect("an address of the loopback");
+        let server = server.address.parse().expect("an address");
+        Self(socket.connect(server).await.expect("the server accepts"))
     }
 
     /// With a receive buffer as small as the system has, so that the other end soon feels that nobody reads.
