@@ -15,36 +15,43 @@ pub mod origin;
 pub mod position;
 pub mod region;
 
-pub mod notification;
 pub mod publication;
+
+pub mod notification;
 
 // What everything may use.
 pub mod codec;
 pub mod config;
-pub mod metrics;
 pub mod panics;
 pub mod protocol;
 pub mod shutdown;
+
+pub mod metrics;
 
 // From the log to one client.
 pub mod history;
 pub mod hub;
 pub mod subscription;
 
+// Who somebody is, and how much they may do.
 pub mod forwarded;
 pub mod limits;
+pub mod pending;
 pub mod rates;
 pub mod rejection;
 pub mod token;
 
+// One client, and the two ways to reach it.
 pub mod connection;
-pub mod http;
-pub mod pending;
 pub mod transport;
 
+// The other routes.
+pub mod http;
+
 // The process.
-pub mod app;
 pub mod healthcheck;
 pub mod logs;
 pub mod server;
 pub mod systemd;
+
+pub mod app;

@@ -113,12 +113,11 @@ impl Notification {
         let fingerprint = Fingerprint::of(&region, videos.iter().map(|video| &video["id"]));
         let sent = &videos[..videos.len().min(MAX_VIDEOS)];
         let videos = serde_json::to_string(sent).expect("a JSON value can be written");
-        let notification = Self { region, count, videos, fingerprint };
-        if Publication::longest_json(&notification) > MAX_ENCODED {
+        if Publication::longest_json(&region, count, &videos) > MAX_ENCODED {
             faults.add("#/videos", format!("the first {MAX_VIDEOS} come to more than {MAX_ENCODED} bytes on the wire"));
         }
         faults.none()?;
-        Ok(Post::Publish(notification))
+        Ok(Post::Publish(Self { region, count, videos, fingerprint }))
     }
 }
 

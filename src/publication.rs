@@ -4,7 +4,6 @@ use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    notification::Notification,
     position::{Epoch, MAX_OFFSET, MAX_POSITION_LENGTH, Position},
     region::Region,
 };
@@ -69,17 +68,17 @@ impl Publication {
         )
     }
 
-    /// The longest that a notification's message can get, wherever the history places it, in bytes.
-    pub fn longest_json(notification: &Notification) -> usize {
+    /// The longest that the message of these can get, wherever the history places it, in bytes.
+    pub fn longest_json(region: &Region, count: u64, videos: &str) -> usize {
         let longest = Self {
             position: Position { epoch: Epoch::from_seed(0), offset: MAX_OFFSET },
-            region: notification.region.clone(),
-            count: notification.count,
+            region: region.clone(),
+            count,
             videos: String::new(),
             timestamp: Timestamp(Timestamp::MAX),
         };
         debug_assert_eq!(longest.position.to_string().len(), MAX_POSITION_LENGTH);
-        longest.to_json().len() + notification.videos.len()
+        longest.to_json().len() + videos.len()
     }
 }
 
