@@ -12,9 +12,9 @@ export function receive(target, handle, onLost) {
   let pending = 0;
   target.addEventListener("message", () => pending++);
   target.onmessage = ({ data }) => {
-    const isNext = pending < 2;
-    pending = 0;
-    if (isNext) handle(data);
+    if (pending < 2) handle(data);
     else onLost();
+    // Last: what is ended in the middle has not been handled.
+    pending = 0;
   };
 }

@@ -162,6 +162,24 @@ for (const ended of ["handler", "counter"]) {
   });
 }
 
+test("a leader that the browser ends in the middle of a message loses it for nobody", async () => {
+  const { browser, world, tabs } = await start({}, {}, {});
+  world.socket.says(published(2));
+  const { channel } = tabs[0];
+  const { postMessage } = channel;
+  channel.postMessage = () => {
+    throw new Error("ended here");
+  };
+  assert.throws(() => world.socket.says(published(3)));
+  channel.postMessage = postMessage;
+  world.socket.says(published(4));
+  assert.equal(world.socket.url.searchParams.get("since"), "aaaaaaaa-2");
+  world.socket.says(hello({ position: "aaaaaaaa-2", recovered: true }));
+  for (const offset of [3, 4]) world.socket.says(published(offset));
+  await browser.pass(100);
+  for (const { heard, gaps } of tabs) assert.deepEqual([heard, gaps], [["aaaaaaaa-2", "aaaaaaaa-3", "aaaaaaaa-4"], 0]);
+});
+
 test("a tab that waits for the lock and is frozen blocks nobody for long", async () => {
   const { browser, world, tabs } = await start({}, {}, {});
   tabs[1].freeze();
