@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
@@ -69,10 +69,18 @@ impl TrustedProxies {
 }
 
 /// The network that limits count as one client: an IPv4 address, or the /64 that an IPv6 user has all of.
+///
+/// An IPv4 address that a translator wrote as IPv6 (RFC 6052 §2.1) is one user's still, not one with all others in that
+/// /64.
 pub fn counted(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    const TRANSLATED: u128 = 0x0064_ff9b << 96;
+
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => match address.to_bits() ^ TRANSLATED {
+            embedded @ ..=0xffff_ffff => Ipv4Addr::from_bits(embedded as u32).into(),
+            _ => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        },
     }
 }
 
@@ -264,5 +272,15 @@ mod tests {
     fn an_ipv6_user_is_counted_by_its_network() {
         assert_eq!(counted("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1:2::");
         assert_eq!(counted("1.2.3.4".parse().unwrap()).to_string(), "1.2.3.4");
+    }
+
+    #[test]
+    fn an_ipv4_user_counts_as_one_whatever_ipv6_its_address_is_written_in() {
+        for address in ["::ffff:1.2.3.4", "64:ff9b::1.2.3.4", "64:ff9b::102:304"] {
+            assert_eq!(counted(address.parse().unwrap()).to_string(), "1.2.3.4");
+        }
+        // Beside the well-known prefix nobody can tell where the address stands (RFC 6052 §2.2).
+        assert_eq!(counted("64:ff9b:0:0:1::102:304".parse().unwrap()).to_string(), "64:ff9b::");
+        assert_eq!(counted("64:ff9b:1::1.2.3.4".parse().unwrap()).to_string(), "64:ff9b:1::");
     }
 }

@@ -248,4 +248,14 @@ proptest! {
         let beside = address ^ (1 << 64);
         prop_assert_ne!(one, counted(Ipv6Addr::from_bits(beside).into()));
     }
+
+    #[test]
+    fn an_address_of_ipv4_counts_as_itself_however_it_comes(bits in any::<u32>()) {
+        let address = Ipv4Addr::from_bits(bits);
+        // RFC 6052 §2.1
+        let translated = Ipv6Addr::from_bits(0x0064_ff9b << 96 | u128::from(bits));
+        for written in [IpAddr::V4(address), address.to_ipv6_mapped().into(), translated.into()] {
+            prop_assert_eq!(counted(written), IpAddr::V4(address), "{}", written);
+        }
+    }
 }
