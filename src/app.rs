@@ -181,7 +181,7 @@ impl App {
                 regions: Arc::new(config.regions.clone()),
             },
             recent: Recent { hub: hub.clone(), origins: origins.clone() },
-            readiness: Readiness { history: history.clone(), shutdown: shutdown.clone() },
+            readiness: Readiness::new(history.clone(), shutdown.clone()),
             exposition: Exposition { metrics: metrics.clone(), authorization: authorization(metrics_tokens), proxies },
             origins,
             metrics,

@@ -1,6 +1,6 @@
 //! A disk that is slow, that fails to keep, or that can't be read.
 
-use std::{cell::Cell, collections::BTreeSet, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, fs, time::Duration};
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -10,7 +10,7 @@ use crate::{
     faults::{Messages, survives},
     support::{
         Answer, Server, Socket, post_body,
-        server::{AUTHORIZED, TOKEN},
+        server::{AUTHORIZED, TOKEN, client_that_keeps_nothing},
         strace::Strace,
     },
 };
@@ -159,4 +159,31 @@ async fn a_history_that_can_not_be_read_is_followed_on_once_it_can() {
         }
     }
     assert_eq!(server.get("/readyz").await.status(), 200);
+}
+
+/// How many of a server's descriptors are of its history.
+fn descriptors(server: &Server) -> usize {
+    let all = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("the server runs");
+    let files = all.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    files.filter(|file| file.starts_with(server.data_dir()) && !file.is_dir()).count()
+}
+
+#[tokio::test]
+#[ignore = "needs strace"]
+async fn however_many_ask_whether_it_is_ready_and_however_slow_reads_are_one_reader_is_opened() {
+    let server = Server::start(&FLAGS).await;
+    server.publish(post_body("US", 1)).await;
+    let before = descriptors(&server);
+    let strace = Strace::process(&server, "pread64:delay_enter=300000");
+    let http = client_that_keeps_nothing();
+    // Most of them do not wait for the answer.
+    let ask = async || http.get(server.url("/readyz")).timeout(Duration::from_millis(500)).send().await;
+    for _ in 0..3 {
+        join_all((0..60).map(|_| ask())).await;
+        // The file and its log.
+        assert!(descriptors(&server) <= before + 2, "{before} before, {}", descriptors(&server));
+    }
+    drop(strace);
+    assert_eq!(server.get("/readyz").await.status(), 200);
+    assert!(descriptors(&server) <= before + 2, "{before} before, {}", descriptors(&server));
 }
