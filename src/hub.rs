@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -128,6 +129,13 @@ impl Published {
             frame: Frame::publication(publication),
             fan_out: FanOut { start: Instant::now(), expected, handed: AtomicU64::new(0), complete: Notify::new() },
         }
+    }
+
+    /// One where nothing else of it matters.
+    #[cfg(test)]
+    pub fn of(region: Region, position: Position) -> Self {
+        let timestamp = crate::publication::Timestamp::now();
+        Self::new(&Publication { position, region, count: 0, videos: "[]".into(), timestamp }, 0)
     }
 
     /// So many clients' sockets have taken it.
@@ -252,7 +260,7 @@ impl Hub {
 
     /// Starts a client: right after `since` where that can be proven, else with what comes next.
     pub fn start(self: &Arc<Self>, regions: Regions, since: Option<&str>) -> Start {
-        self.lock_subscribers().add(&regions);
+        let regions = self.lock_subscribers().add(regions);
         let since = since.filter(|since| !since.is_empty());
         let window = self.window();
         let resumed = since.map(|since| window.resume(since, &regions, self.options.replay_max));
@@ -390,12 +398,6 @@ impl Subscriber {
     pub fn regions(&self) -> &Regions {
         &self.regions
     }
-
-    /// Holds the same regions as many others do, in one place.
-    pub fn share(&mut self, same: &Regions) {
-        debug_assert_eq!(self.regions, *same);
-        self.regions = same.clone();
-    }
 }
 
 impl Drop for Subscriber {
@@ -531,37 +533,68 @@ impl Window {
 #[derive(Debug, Default)]
 struct Subscribers {
     total: u64,
-    of_all_regions: u64,
+    /// How many ask for each set of regions; who asks for the same holds the same.
+    by_set: HashMap<Regions, u64>,
+    /// How many include a region, for those that somebody posts to. A name that only a subscription has costs nothing
+    /// here.
     by_region: HashMap<Region, u64>,
 }
 
 impl Subscribers {
-    fn add(&mut self, regions: &Regions) {
+    /// Answers the regions as the others hold them who ask for the same.
+    fn add(&mut self, regions: Regions) -> Regions {
         self.total += 1;
-        match regions {
-            Regions::All => self.of_all_regions += 1,
-            Regions::Only(names) => names.iter().for_each(|name| *self.by_region.entry(name.clone()).or_default() += 1),
-        }
+        self.counts(&regions).for_each(|count| *count += 1);
+        let set = self.by_set.entry(regions);
+        let shared = set.key().clone();
+        *set.or_default() += 1;
+        shared
     }
 
     fn remove(&mut self, regions: &Regions) {
         self.total -= 1;
-        match regions {
-            Regions::All => self.of_all_regions -= 1,
-            Regions::Only(names) => {
-                for name in names.iter() {
-                    let count = self.by_region.get_mut(name).expect("what is removed was added");
-                    *count -= 1;
-                    if *count == 0 {
-                        self.by_region.remove(name);
-                    }
-                }
-            }
+        self.counts(regions).for_each(|count| *count -= 1);
+        let count = self.by_set.get_mut(regions).expect("what is removed was added");
+        *count -= 1;
+        if *count == 0 {
+            self.by_set.remove(regions);
+            give_back(&mut self.by_set);
         }
     }
 
-    fn of(&self, region: &Region) -> u64 {
-        self.of_all_regions + self.by_region.get(region).copied().unwrap_or(0)
+    /// Of the regions that are counted, those of a set.
+    fn counts(&mut self, regions: &Regions) -> impl Iterator<Item = &mut u64> {
+        self.by_region.iter_mut().filter(|(region, _)| regions.contains(region)).map(|(_, count)| count)
+    }
+
+    fn of(&mut self, region: &Region) -> u64 {
+        if let Some(count) = self.by_region.get(region) {
+            return *count;
+        }
+        let sets = self.by_set.iter().filter(|(regions, _)| regions.contains(region));
+        let count = sets.map(|(_, count)| count).sum();
+        make_room(&mut self.by_region);
+        self.by_region.insert(region.clone(), count);
+        count
+    }
+}
+
+/// How many regions an index has that is built as regions are posted to; with more, it is built anew.
+const INDEXED_REGIONS: usize = 256;
+
+/// Bounds such an index before another region comes in.
+pub(crate) fn make_room<T>(index: &mut HashMap<Region, T>) {
+    if index.len() >= INDEXED_REGIONS {
+        index.clear();
+    }
+}
+
+/// Gives back what a crowd had taken, once most of it has left.
+pub(crate) fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    const FEW: usize = 64;
+
+    if map.capacity() > FEW && map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
     }
 }
 
@@ -582,5 +615,41 @@ impl Heartbeat {
                 pace
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regions(list: &str) -> Regions {
+        list.parse().expect("regions")
+    }
+
+    #[test]
+    fn subscribers_are_counted_by_region_and_leave_nothing_behind() {
+        let mut subscribers = Subscribers::default();
+        let of = |subscribers: &mut Subscribers, name: &str| subscribers.of(&name.parse().expect("a region"));
+        assert_eq!(of(&mut subscribers, "US"), 0);
+        let names = |client| (0..64).map(|name| format!("r{client}-{name}")).collect::<Vec<_>>().join(",");
+        let crowd: Vec<Regions> = (0..1500).map(|client| subscribers.add(regions(&names(client)))).collect();
+        let asked = ["US", "US,GB", "", "US"].map(|list| subscribers.add(regions(list)));
+        let (Regions::Only(one), Regions::Only(other)) = (&asked[0], &asked[3]) else { unreachable!() };
+        assert!(Arc::ptr_eq(one, other), "who asks for the same holds the same");
+        for (name, count) in [("US", 4), ("GB", 2), ("JP", 1), ("r7-63", 2)] {
+            // Once when it is asked about first, once as it is known.
+            assert_eq!([of(&mut subscribers, name), of(&mut subscribers, name)], [count; 2], "{name}");
+        }
+        crowd.iter().for_each(|regions| subscribers.remove(regions));
+        asked[1..].iter().for_each(|regions| subscribers.remove(regions));
+        for (name, count) in [("US", 1), ("GB", 0), ("r7-63", 0), ("unknown", 0)] {
+            assert_eq!(of(&mut subscribers, name), count, "{name}");
+        }
+        assert_eq!((subscribers.total, subscribers.by_set.len()), (1, 1));
+        assert!(subscribers.by_set.capacity() <= 64, "{}", subscribers.by_set.capacity());
+        for number in 0..1000 {
+            of(&mut subscribers, &format!("posted-{number}"));
+        }
+        assert!(subscribers.by_region.len() <= INDEXED_REGIONS);
     }
 }
