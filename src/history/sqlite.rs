@@ -219,6 +219,21 @@ impl History for SqliteHistory {
         page.await?.ok_or(HistoryError::PositionLost)
     }
 
+    async fn find(&self, epoch: Epoch, offsets: &[Offset]) -> Result<Vec<Publication>, HistoryError> {
+        let offsets = offsets.to_vec();
+        let found = self.query(move |transaction, known| {
+            if epoch != known {
+                return Ok(None);
+            }
+            let mut row = transaction.prepare_cached(
+                "SELECT offset, region, count, videos, timestamp FROM publications WHERE offset = ?1",
+            )?;
+            let rows = offsets.iter().map(|offset| row.query_row([offset], |row| publication(row, epoch)).optional());
+            Ok(Some(rows.filter_map(Result::transpose).collect::<Result<_, _>>()?))
+        });
+        found.await?.ok_or(HistoryError::PositionLost)
+    }
+
     fn tail(&self, after: Position) -> BoxStream<'static, Result<Tailed, HistoryError>> {
         tail_by_reading(self.clone(), after, self.shared.changed.subscribe(), TRIM_INTERVAL)
     }

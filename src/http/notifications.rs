@@ -33,7 +33,8 @@ pub async fn notifications(
     let before = parameter("before").and_then(|before| before.parse().ok());
     let limit = parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
 
-    let (frames, position) = hub.recent(&regions, before, limit).await?;
+    let recent = hub.recent(&regions, before, limit);
+    let frames = hub.load(&recent).await?;
     let mut body = br#"{"notifications":["#.to_vec();
     for (index, frame) in frames.iter().enumerate() {
         if index > 0 {
@@ -41,6 +42,6 @@ pub async fn notifications(
         }
         body.extend_from_slice(frame.json());
     }
-    body.extend_from_slice(format!(r#"],"position":"{position}"}}"#).as_bytes());
+    body.extend_from_slice(format!(r#"],"position":"{}"}}"#, recent.head).as_bytes());
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body))
 }

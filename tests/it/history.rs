@@ -81,6 +81,7 @@ suite!(
     a_publication_is_what_was_appended_and_its_receipt_says_so,
     appends_are_read_in_their_order_in_pages_that_join,
     a_position_of_another_epoch_or_above_the_head_is_lost,
+    publications_are_found_by_their_offsets,
     a_tail_tells_what_was_and_what_comes,
     tails_do_not_disturb_each_other,
     a_tail_tells_what_was_trimmed_unseen_before_what_lies_beyond,
@@ -241,6 +242,22 @@ async fn a_position_of_another_epoch_or_above_the_head_is_lost<B: Backend>() {
         assert!(timeout(PATIENCE, tail.next()).await.unwrap().is_none(), "a tail ends with its error");
     }
     assert!(history.read(here, 10).await.unwrap().publications.is_empty());
+}
+
+async fn publications_are_found_by_their_offsets<B: Backend>() {
+    let (history, _place) = B::create(Retention { max_count: 3, ..KEEP });
+    for id in 1..=5 {
+        publish(&history, if id == 4 { "GB" } else { "US" }, id).await;
+    }
+    let epoch = head(&history).await.epoch;
+    let kept = read(&history, 0).await;
+    for wanted in [&[3, 4, 5][..], &[5, 3], &[4], &[]] {
+        let expected: Vec<_> = wanted.iter().map(|offset| kept[*offset as usize - 3].clone()).collect();
+        assert_eq!(history.find(epoch, wanted).await.unwrap(), expected, "{wanted:?}");
+    }
+    assert_eq!(offsets(&history.find(epoch, &[5, 2, 3, 1]).await.unwrap()), [5, 3], "what is gone is left out");
+    let other = std::iter::repeat_with(Epoch::draw).find(|other| *other != epoch).unwrap();
+    assert_eq!(history.find(other, &[3]).await.unwrap_err(), HistoryError::PositionLost);
 }
 
 async fn a_tail_tells_what_was_and_what_comes<B: Backend>() {
