@@ -164,6 +164,7 @@ impl App {
         let guesses = Arc::new(Guesses::new(Rate::per_minute(config.wrong_token_rate_per_ip)));
         let metrics_tokens = config.metrics_token.as_ref().map_or(&tokens[..], std::slice::from_ref);
         let authorization = |tokens| Authorization { tokens: Arc::new(Tokens::new(tokens)), guesses: guesses.clone() };
+        let replays = rates(Act::Replay, config.replay_rate_per_ip, (clients * 100).max(config.replay_max.into()));
         let routes = Routes {
             admission: Admission {
                 shards: shards.clone(),
@@ -172,7 +173,7 @@ impl App {
                 origins: origins.clone(),
                 proxies: proxies.clone(),
                 handshakes: rates(Act::Handshake, config.handshake_rate_per_ip, clients * 2),
-                replays: rates(Act::Replay, config.replay_rate_per_ip, (clients * 100).max(config.replay_max.into())),
+                replays: replays.clone(),
             },
             publisher: Publisher {
                 history: history.clone(),
@@ -184,8 +185,13 @@ impl App {
                 anonymous: config.allow_anonymous_notify,
                 regions: Arc::new(config.regions.clone()),
             },
-            recent: Recent { hub: hub.clone(), origins: origins.clone() },
-            readiness: Readiness { history: history.clone(), shutdown: shutdown.clone() },
+            recent: Recent {
+                hub: hub.clone(),
+                origins: origins.clone(),
+                proxies: proxies.clone(),
+                replays: replays.clone(),
+            },
+            readiness: Readiness::new(history.clone(), shutdown.clone()),
             exposition: Exposition { metrics: metrics.clone(), authorization: authorization(metrics_tokens), proxies },
             origins,
             metrics,

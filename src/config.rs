@@ -310,6 +310,10 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::CommandFactory;
+
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<Config, (String, u8)> {
@@ -317,17 +321,57 @@ mod tests {
         CommandLine::read(words.map(OsString::from)).map(|line| line.config)
     }
 
+    /// What README says of the flags.
+    fn documentation() -> &'static str {
+        let sections = include_str!("../README.md").split("\n## ");
+        let mut found = sections.filter(|section| section.starts_with("Configure it\n"));
+        found.next().expect("README tells how to configure")
+    }
+
+    fn in_backticks(text: &str) -> Vec<&str> {
+        text.split('`').skip(1).step_by(2).collect()
+    }
+
     #[test]
     fn the_defaults_are_those_of_the_documentation() {
-        let config = read(&[]).unwrap();
-        assert_eq!(config.listen, ["127.0.0.1:8765".parse().unwrap()]);
-        assert_eq!(config.history, HistoryKind::Sqlite);
-        assert_eq!(config.heartbeat, Duration::from_secs(25));
-        assert_eq!(config.dedup_window, Duration::from_secs(600));
-        assert_eq!(config.regions, Regions::All);
-        assert_eq!(config.allowed_origins, Origins::Any);
-        assert_eq!(config.trusted_proxies.len(), 6);
-        assert_eq!(config.forwarded_header, None);
+        /// Their defaults have words in README, which are no values.
+        const IN_WORDS: [&str; 2] = ["--regions", "--trusted-proxies"];
+
+        let command = CommandLine::command();
+        let named = command.get_arguments().filter_map(|flag| Some((format!("--{}", flag.get_long()?), flag)));
+        let mut flags: BTreeMap<String, &clap::Arg> = named.collect();
+        for row in documentation().lines() {
+            let [_, named, defaults, ..] = row.split('|').collect::<Vec<_>>()[..] else { continue };
+            let named: Vec<&str> = in_backticks(named).into_iter().filter(|flag| flag.starts_with("--")).collect();
+            let defaults = defaults.replace('`', "");
+            // Of one flag it is all that stands there, with whatever commas it has.
+            let defaults: Vec<&str> = if named.len() == 1 { vec![&defaults] } else { defaults.split(',').collect() };
+            for (at, flag) in named.iter().enumerate() {
+                let known = flags.remove(*flag).unwrap_or_else(|| panic!("{flag}: no such flag, or told of twice"));
+                if known.get_default_values().is_empty() || IN_WORDS.contains(flag) {
+                    continue;
+                }
+                assert_eq!(defaults.len(), named.len(), "one default for each: {row}");
+                let given =
+                    read(&[&format!("{flag}={}", defaults[at].trim())]).unwrap_or_else(|(line, _)| panic!("{line}"));
+                assert_eq!(format!("{given:?}"), format!("{:?}", read(&[]).unwrap()), "{flag}: {row}");
+            }
+        }
+        // What has no default to tell may stand beside another flag.
+        let told = in_backticks(documentation());
+        flags.retain(|flag, known| !known.get_default_values().is_empty() || !told.contains(&flag.as_str()));
+        assert_eq!(flags.keys().collect::<Vec<_>>(), [""; 0], "README does not tell of them");
+        assert_eq!(read(&[]).unwrap().regions, Regions::All);
+        assert_eq!(read(&[]).unwrap().trusted_proxies.len(), 6);
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        for flag in CommandLine::command().get_arguments() {
+            let long = flag.get_long().expect("no argument goes without a name");
+            let variable = format!("NOTIFIER_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(flag.get_env(), Some(variable.as_ref()), "--{long}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use crate::{
     history::{Head, History, HistoryError, Page, Tailed, Trimmed},
     metrics::Metrics,
     panics::contain_async,
-    position::{Offset, Position},
+    position::{Epoch, Offset, Position},
     protocol::{Frame, Message, Pace},
     publication::Publication,
     region::{Region, Regions},
@@ -38,6 +39,12 @@ const WINDOW_BYTES: usize = 32 * 1024 * 1024;
 
 /// How many subscriptions may read the store at a time; the others wait, and their positions with them.
 const READERS: usize = 4;
+
+/// How many may beside them for `/notifications`: neither has to wait for the other.
+const LIST_READERS: usize = 2;
+
+/// How long such a read may take, with the wait for it.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many publications a client that is behind gets at a time from memory, where they are shared.
 const FOUND_AT_ONCE: usize = 64;
@@ -86,6 +93,7 @@ pub struct Hub {
     sender: broadcast::Sender<Event>,
     window: RwLock<Window>,
     readers: Semaphore,
+    list_readers: Arc<Semaphore>,
     subscribers: Mutex<Subscribers>,
     heartbeat: Mutex<Heartbeat>,
     /// Changes with the head.
@@ -128,6 +136,13 @@ impl Published {
             frame: Frame::publication(publication),
             fan_out: FanOut { start: Instant::now(), expected, handed: AtomicU64::new(0), complete: Notify::new() },
         }
+    }
+
+    /// One where nothing else of it matters.
+    #[cfg(test)]
+    pub fn of(region: Region, position: Position) -> Self {
+        let timestamp = crate::publication::Timestamp::now();
+        Self::new(&Publication { position, region, count: 0, videos: "[]".into(), timestamp }, 0)
     }
 
     /// So many clients' sockets have taken it.
@@ -175,6 +190,7 @@ impl Hub {
             sender: broadcast::Sender::new(options.broadcast_capacity),
             window: RwLock::new(window),
             readers: Semaphore::new(READERS),
+            list_readers: Arc::new(Semaphore::new(LIST_READERS)),
             subscribers: Mutex::default(),
             heartbeat: Mutex::default(),
             moved: watch::Sender::new(()),
@@ -252,7 +268,7 @@ impl Hub {
 
     /// Starts a client: right after `since` where that can be proven, else with what comes next.
     pub fn start(self: &Arc<Self>, regions: Regions, since: Option<&str>) -> Start {
-        self.lock_subscribers().add(&regions);
+        let regions = self.lock_subscribers().add(regions);
         let since = since.filter(|since| !since.is_empty());
         let window = self.window();
         let resumed = since.map(|since| window.resume(since, &regions, self.options.replay_max));
@@ -321,39 +337,44 @@ impl Hub {
         self.history.read(after, PAGE).await
     }
 
-    /// The newest publications of these regions below `before`, newest first, at most `limit`.
+    /// Looks for the newest publications of these regions below `before`, newest first, at most `limit`.
+    pub fn recent(&self, regions: &Regions, before: Option<Position>, limit: usize) -> Recent {
+        let window = self.window();
+        let before = before.filter(|before| before.epoch == window.head.epoch).map_or(Offset::MAX, |it| it.offset);
+        let entries = window.newest_below(before, regions, limit).into_iter().cloned().collect();
+        Recent { entries, head: window.head }
+    }
+
+    /// What was found, encoded; what is no longer in memory is read, and left out where it was trimmed meanwhile.
     ///
     /// # Errors
-    /// When one that is no longer in memory can't be read.
-    pub async fn recent(
-        &self,
-        regions: &Regions,
-        before: Option<Position>,
-        limit: usize,
-    ) -> Result<(Vec<Frame>, Position), HistoryError> {
-        let (entries, head) = {
-            let window = self.window();
-            let before = before.filter(|before| before.epoch == window.head.epoch).map(|before| before.offset);
-            let found =
-                window.entries.iter().rev().filter(|entry| {
-                    before.is_none_or(|before| entry.offset < before) && regions.contains(&entry.region)
-                });
-            (found.take(limit).cloned().collect::<Vec<_>>(), window.head)
+    /// When something can't be read, or not in time.
+    pub async fn load(&self, recent: &Recent) -> Result<Vec<Frame>, HistoryError> {
+        let in_store = recent.entries.iter().filter(|entry| entry.published.is_none()).map(|entry| entry.offset);
+        let in_store: Vec<Offset> = in_store.collect();
+        let read = if in_store.is_empty() { Vec::new() } else { self.find(recent.head.epoch, in_store).await? };
+        let frame = |entry: &Entry| match &entry.published {
+            Some(published) => Some(published.frame.clone()),
+            None => read.iter().find(|it| it.position.offset == entry.offset).map(Frame::publication),
         };
-        let mut frames = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match entry.published {
-                Some(published) => frames.push(published.frame.clone()),
-                None => {
-                    let _permit = self.readers.acquire().await.expect("the semaphore is never closed");
-                    let page = self.history.read(Position { offset: entry.offset - 1, ..head }, 1).await?;
-                    // One that was trimmed in the meantime is no longer recent.
-                    let found = page.publications.iter().find(|found| found.position.offset == entry.offset);
-                    frames.extend(found.map(Frame::publication));
-                }
-            }
-        }
-        Ok((frames, head))
+        Ok(recent.entries.iter().filter_map(frame).collect())
+    }
+
+    /// Reads publications for one who asks for a list and may not wait for the answer.
+    async fn find(&self, epoch: Epoch, offsets: Vec<Offset>) -> Result<Vec<Publication>, HistoryError> {
+        let (history, places) = (self.history.clone(), self.list_readers.clone());
+        let read = async {
+            let place = places.acquire_owned().await.expect("the semaphore is never closed");
+            // A read goes on when nobody waits for it any more, and keeps its place until it has ended.
+            tokio::spawn(async move {
+                let _place = place;
+                history.find(epoch, &offsets).await
+            })
+            .await
+        };
+        let read = tokio::time::timeout(LIST_PATIENCE, read).await;
+        let read = read.map_err(|_| HistoryError::Unavailable("it takes too long to read".into()))?;
+        read.map_err(|error| HistoryError::Unavailable(error.to_string()))?
     }
 
     fn window(&self) -> RwLockReadGuard<'_, Window> {
@@ -366,6 +387,20 @@ impl Hub {
 
     fn lock_subscribers(&self) -> std::sync::MutexGuard<'_, Subscribers> {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Recent publications that were found, some perhaps no longer in memory.
+pub struct Recent {
+    entries: Vec<Entry>,
+    /// Where a subscription goes on after them.
+    pub head: Position,
+}
+
+impl Recent {
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.entries.len()
     }
 }
 
@@ -389,12 +424,6 @@ pub struct Subscriber {
 impl Subscriber {
     pub fn regions(&self) -> &Regions {
         &self.regions
-    }
-
-    /// Holds the same regions as many others do, in one place.
-    pub fn share(&mut self, same: &Regions) {
-        debug_assert_eq!(self.regions, *same);
-        self.regions = same.clone();
     }
 }
 
@@ -423,6 +452,9 @@ struct Window {
     head: Position,
     trimmed: Trimmed,
     entries: VecDeque<Entry>,
+    /// The offsets of each region that has any. Strangers choose what is looked for: to look for regions that have
+    /// little, or nothing, must not be to look at all of it.
+    by_region: HashMap<Region, VecDeque<Offset>>,
     /// How many of the entries, from the oldest, have lost their bytes.
     dropped: usize,
     bytes: usize,
@@ -445,6 +477,7 @@ impl Window {
             head: Position { offset: 0, ..position },
             trimmed,
             entries: VecDeque::new(),
+            by_region: HashMap::new(),
             dropped: 0,
             bytes: 0,
             max_bytes,
@@ -468,6 +501,7 @@ impl Window {
         self.head = published.position;
         self.bytes += published.frame.size();
         let region = published.region.clone();
+        self.by_region.entry(region.clone()).or_default().push_back(self.head.offset);
         self.entries.push_back(Entry { offset: self.head.offset, region, published: Some(published) });
         while self.bytes > self.max_bytes
             && let Some(entry) = self.entries.get_mut(self.dropped)
@@ -484,6 +518,11 @@ impl Window {
         {
             self.bytes -= entry.published.as_ref().map_or(0, |published| published.frame.size());
             self.dropped = self.dropped.saturating_sub(1);
+            let offsets = self.by_region.get_mut(&entry.region).expect("each entry is noted by its region");
+            offsets.pop_front();
+            if offsets.is_empty() {
+                self.by_region.remove(&entry.region);
+            }
             self.entries.pop_front();
         }
         self.trimmed = trimmed.clone();
@@ -498,8 +537,7 @@ impl Window {
         if !known || self.trimmed.reaches_past(since.offset, regions) {
             return None;
         }
-        let missed = self.entries.iter().rev().take_while(|entry| entry.offset > since.offset);
-        let missed = missed.filter(|entry| regions.contains(&entry.region)).take(replay_max + 1).count();
+        let missed = self.count_after(since.offset, regions);
         (missed <= replay_max).then_some((since, missed))
     }
 
@@ -508,8 +546,7 @@ impl Window {
         if position.epoch != self.head.epoch || self.trimmed.reaches_past(position.offset, regions) {
             return NextAfter::Lost;
         }
-        let start = self.entries.partition_point(|entry| entry.offset <= position.offset);
-        for entry in self.entries.range(start..).filter(|entry| regions.contains(&entry.region)) {
+        for entry in self.oldest_after(position.offset, regions, FOUND_AT_ONCE) {
             match &entry.published {
                 Some(published) => found.push(published.clone()),
                 // Bytes go from the oldest on, so this is the first, unless the history is at odds with itself.
@@ -519,11 +556,53 @@ impl Window {
                 }
                 None => break,
             }
-            if found.len() == FOUND_AT_ONCE {
-                break;
-            }
         }
         if found.is_empty() { NextAfter::UpToDate(self.head) } else { NextAfter::Found }
+    }
+
+    /// How many are of these regions after an offset.
+    fn count_after(&self, offset: Offset, regions: &Regions) -> usize {
+        match regions {
+            Regions::All => self.entries.len() - self.place_after(offset),
+            Regions::Only(names) => {
+                let of_each = names.iter().filter_map(|name| self.by_region.get(name));
+                of_each.map(|offsets| offsets.len() - offsets.partition_point(|it| *it <= offset)).sum()
+            }
+        }
+    }
+
+    /// Those of these regions after an offset, oldest first, at most `limit`.
+    fn oldest_after(&self, offset: Offset, regions: &Regions, limit: usize) -> Vec<&Entry> {
+        let Regions::Only(names) = regions else {
+            return self.entries.range(self.place_after(offset)..).take(limit).collect();
+        };
+        let of_each = names.iter().filter_map(|name| self.by_region.get(name));
+        let after = of_each.flat_map(|it| it.range(it.partition_point(|it| *it <= offset)..).take(limit));
+        let mut offsets: Vec<Offset> = after.copied().collect();
+        offsets.sort_unstable();
+        self.entries(&offsets[..limit.min(offsets.len())])
+    }
+
+    /// Those of these regions below an offset, newest first, at most `limit`.
+    fn newest_below(&self, offset: Offset, regions: &Regions, limit: usize) -> Vec<&Entry> {
+        let last = offset.saturating_sub(1);
+        let Regions::Only(names) = regions else {
+            return self.entries.range(..self.place_after(last)).rev().take(limit).collect();
+        };
+        let of_each = names.iter().filter_map(|name| self.by_region.get(name));
+        let below = of_each.flat_map(|it| it.range(..it.partition_point(|it| *it <= last)).rev().take(limit));
+        let mut offsets: Vec<Offset> = below.copied().collect();
+        offsets.sort_unstable_by(|one, other| other.cmp(one));
+        self.entries(&offsets[..limit.min(offsets.len())])
+    }
+
+    /// Where in the entries those after an offset begin.
+    fn place_after(&self, offset: Offset) -> usize {
+        self.entries.partition_point(|entry| entry.offset <= offset)
+    }
+
+    fn entries(&self, offsets: &[Offset]) -> Vec<&Entry> {
+        offsets.iter().map(|offset| &self.entries[self.place_after(offset - 1)]).collect()
     }
 }
 
@@ -531,37 +610,68 @@ impl Window {
 #[derive(Debug, Default)]
 struct Subscribers {
     total: u64,
-    of_all_regions: u64,
+    /// How many ask for each set of regions; who asks for the same holds the same.
+    by_set: HashMap<Regions, u64>,
+    /// How many include a region, for those that somebody posts to. A name that only a subscription has costs nothing
+    /// here.
     by_region: HashMap<Region, u64>,
 }
 
 impl Subscribers {
-    fn add(&mut self, regions: &Regions) {
+    /// Answers the regions as the others hold them who ask for the same.
+    fn add(&mut self, regions: Regions) -> Regions {
         self.total += 1;
-        match regions {
-            Regions::All => self.of_all_regions += 1,
-            Regions::Only(names) => names.iter().for_each(|name| *self.by_region.entry(name.clone()).or_default() += 1),
-        }
+        self.counts(&regions).for_each(|count| *count += 1);
+        let set = self.by_set.entry(regions);
+        let shared = set.key().clone();
+        *set.or_default() += 1;
+        shared
     }
 
     fn remove(&mut self, regions: &Regions) {
         self.total -= 1;
-        match regions {
-            Regions::All => self.of_all_regions -= 1,
-            Regions::Only(names) => {
-                for name in names.iter() {
-                    let count = self.by_region.get_mut(name).expect("what is removed was added");
-                    *count -= 1;
-                    if *count == 0 {
-                        self.by_region.remove(name);
-                    }
-                }
-            }
+        self.counts(regions).for_each(|count| *count -= 1);
+        let count = self.by_set.get_mut(regions).expect("what is removed was added");
+        *count -= 1;
+        if *count == 0 {
+            self.by_set.remove(regions);
+            give_back(&mut self.by_set);
         }
     }
 
-    fn of(&self, region: &Region) -> u64 {
-        self.of_all_regions + self.by_region.get(region).copied().unwrap_or(0)
+    /// Of the regions that are counted, those of a set.
+    fn counts(&mut self, regions: &Regions) -> impl Iterator<Item = &mut u64> {
+        self.by_region.iter_mut().filter(|(region, _)| regions.contains(region)).map(|(_, count)| count)
+    }
+
+    fn of(&mut self, region: &Region) -> u64 {
+        if let Some(count) = self.by_region.get(region) {
+            return *count;
+        }
+        let sets = self.by_set.iter().filter(|(regions, _)| regions.contains(region));
+        let count = sets.map(|(_, count)| count).sum();
+        make_room(&mut self.by_region);
+        self.by_region.insert(region.clone(), count);
+        count
+    }
+}
+
+/// How many regions an index has that is built as regions are posted to; with more, it is built anew.
+const INDEXED_REGIONS: usize = 256;
+
+/// Bounds such an index before another region comes in.
+pub(crate) fn make_room<T>(index: &mut HashMap<Region, T>) {
+    if index.len() >= INDEXED_REGIONS {
+        index.clear();
+    }
+}
+
+/// Gives back what a crowd had taken, once most of it has left.
+pub(crate) fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    const FEW: usize = 64;
+
+    if map.capacity() > FEW && map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
     }
 }
 
@@ -582,5 +692,190 @@ impl Heartbeat {
                 pace
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use async_trait::async_trait;
+    use futures_util::{future::join_all, stream::BoxStream};
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::{
+        history::{Append, AppendError, Retention, memory::MemoryHistory},
+        notification::{Notification, Post},
+        publication::Receipt,
+    };
+
+    const NAMES: [&str; 4] = ["US", "GB", "JP", "DE"];
+
+    fn regions(list: &str) -> Regions {
+        list.parse().expect("regions")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_found_by_region_is_what_a_look_at_all_of_it_would_find(
+            // How far each offset is from the one before, and its region.
+            published in vec((1..4_u64, select(&NAMES[..])), 0..60),
+            trimmed in 0..70_usize,
+            asked in select(vec!["", "US", "GB,JP", "JP,US,FR", "FR", "US,GB,JP,DE"]),
+            [offset, limit] in [0..200_u64, 0..20],
+        ) {
+            let epoch = Epoch::from_seed(1);
+            let head = Position { epoch, offset: 0 };
+            let mut window = Window {
+                head,
+                trimmed: Trimmed::default(),
+                entries: VecDeque::new(),
+                by_region: HashMap::new(),
+                dropped: 0,
+                bytes: 0,
+                max_bytes: 1000,
+            };
+            let (mut all, mut gone) = (Vec::new(), Trimmed::default());
+            for (distance, name) in published {
+                let region: Region = name.parse().expect("a region");
+                let position = Position { epoch, offset: window.head.offset + distance };
+                window.push(Arc::new(Published::of(region.clone(), position)));
+                all.push((position.offset, region));
+            }
+            for (offset, region) in all.drain(..trimmed.min(all.len())) {
+                gone.note(&region, offset);
+            }
+            window.trim(&gone);
+            let regions = regions(asked);
+            let asked_for = all.iter().filter(|(_, region)| regions.contains(region)).map(|(offset, _)| *offset);
+            let asked_for: Vec<Offset> = asked_for.collect();
+            let of = |entries: Vec<&Entry>| entries.into_iter().map(|entry| entry.offset).collect::<Vec<_>>();
+            let limit = limit as usize;
+
+            let after: Vec<Offset> = asked_for.iter().copied().filter(|it| *it > offset).collect();
+            prop_assert_eq!(window.count_after(offset, &regions), after.len());
+            let oldest: Vec<Offset> = after.into_iter().take(limit).collect();
+            prop_assert_eq!(of(window.oldest_after(offset, &regions, limit)), oldest);
+            let below = asked_for.iter().rev().copied().filter(|it| *it < offset).take(limit);
+            prop_assert_eq!(of(window.newest_below(offset, &regions, limit)), below.collect::<Vec<_>>());
+            prop_assert_eq!(of(window.newest_below(Offset::MAX, &regions, 100)).len(), asked_for.len());
+            // A region of which nothing is left is not kept either.
+            let left: std::collections::HashSet<_> = all.iter().map(|(_, region)| region).collect();
+            prop_assert_eq!(window.by_region.len(), left.len());
+        }
+    }
+
+    /// A store that counts how often it is asked, and answers when it is let.
+    struct Store {
+        inner: MemoryHistory,
+        asked: AtomicUsize,
+        answers: Semaphore,
+    }
+
+    #[async_trait]
+    impl History for Store {
+        async fn append(&self, append: Append) -> Result<Receipt, AppendError> {
+            self.inner.append(append).await
+        }
+
+        async fn head(&self) -> Result<Head, HistoryError> {
+            self.inner.head().await
+        }
+
+        async fn read(&self, after: Position, limit: usize) -> Result<Page, HistoryError> {
+            self.inner.read(after, limit).await
+        }
+
+        async fn find(&self, epoch: Epoch, offsets: &[Offset]) -> Result<Vec<Publication>, HistoryError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.answers.acquire().await.expect("it is never closed").forget();
+            self.inner.find(epoch, offsets).await
+        }
+
+        fn tail(&self, after: Position) -> BoxStream<'static, Result<Tailed, HistoryError>> {
+            self.inner.tail(after)
+        }
+    }
+
+    /// A hub that has nothing in memory but the newest of 30 publications.
+    async fn hub_over_a_store() -> (Arc<Hub>, Arc<Store>) {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let inner = MemoryHistory::new(Retention { max_count: 100, max_age: day, dedup_window: day });
+        for id in 0..30 {
+            let body = format!(r#"{{"region":"US","videos":[{{"id":{id},"title":"t"}}]}}"#);
+            let Ok(Post::Publish(notification)) = Notification::parse(body.as_bytes(), &Regions::All) else { panic!() };
+            inner.append(Append { notification, key: None, subscribers: 0 }).await.expect("memory is never away");
+        }
+        let store = Arc::new(Store { inner, asked: AtomicUsize::new(0), answers: Semaphore::new(0) });
+        let options = HubOptions { window_bytes: 400, ..HubOptions::default() };
+        (Hub::open(store.clone(), options, Arc::default()).await.expect("a hub"), store)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_read_at_once_however_long_it_is() {
+        let (hub, store) = hub_over_a_store().await;
+        store.answers.add_permits(1);
+        let recent = hub.recent(&Regions::All, None, 100);
+        assert_eq!(recent.count(), 30);
+        let frames = hub.load(&recent).await.expect("the store answers");
+        let ids = frames.iter().map(|frame| String::from_utf8_lossy(frame.json()).into_owned());
+        for (json, id) in ids.zip((0..30).rev()) {
+            assert!(json.contains(&format!(r#""id":{id},"#)), "{json}");
+        }
+        assert_eq!((frames.len(), store.asked.load(Ordering::Relaxed)), (30, 1));
+        // What is in memory asks nobody.
+        let newest = hub.recent(&Regions::All, None, 1);
+        assert_eq!(hub.load(&newest).await.expect("it is in memory").len(), 1);
+        assert_eq!(store.asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_is_asked_for_few_lists_and_nobody_waits_for_long() {
+        let (hub, store) = hub_over_a_store().await;
+        let ask = async || hub.load(&hub.recent(&Regions::All, None, 100)).await;
+        for _ in 0..3 {
+            let start = Instant::now();
+            let answers = join_all((0..100).map(|_| ask())).await;
+            assert!(answers.iter().all(|answer| matches!(answer, Err(HistoryError::Unavailable(_)))));
+            assert_eq!(start.elapsed(), LIST_PATIENCE);
+            // Who went away has left its place to what it asked for.
+            assert_eq!(store.asked.load(Ordering::Relaxed), LIST_READERS);
+        }
+        // Clients that are behind do not wait for them.
+        let start = Instant::now();
+        assert_eq!(hub.read(Position { offset: 0, ..hub.head() }).await.expect("a page").publications.len(), PAGE);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        store.answers.add_permits(LIST_READERS + 1);
+        assert_eq!(ask().await.expect("the store answers").len(), 30);
+    }
+
+    #[test]
+    fn subscribers_are_counted_by_region_and_leave_nothing_behind() {
+        let mut subscribers = Subscribers::default();
+        let of = |subscribers: &mut Subscribers, name: &str| subscribers.of(&name.parse().expect("a region"));
+        assert_eq!(of(&mut subscribers, "US"), 0);
+        let names = |client| (0..64).map(|name| format!("r{client}-{name}")).collect::<Vec<_>>().join(",");
+        let crowd: Vec<Regions> = (0..1500).map(|client| subscribers.add(regions(&names(client)))).collect();
+        let asked = ["US", "US,GB", "", "US"].map(|list| subscribers.add(regions(list)));
+        let (Regions::Only(one), Regions::Only(other)) = (&asked[0], &asked[3]) else { unreachable!() };
+        assert!(Arc::ptr_eq(one, other), "who asks for the same holds the same");
+        for (name, count) in [("US", 4), ("GB", 2), ("JP", 1), ("r7-63", 2)] {
+            // Once when it is asked about first, once as it is known.
+            assert_eq!([of(&mut subscribers, name), of(&mut subscribers, name)], [count; 2], "{name}");
+        }
+        crowd.iter().for_each(|regions| subscribers.remove(regions));
+        asked[1..].iter().for_each(|regions| subscribers.remove(regions));
+        for (name, count) in [("US", 1), ("GB", 0), ("r7-63", 0), ("unknown", 0)] {
+            assert_eq!(of(&mut subscribers, name), count, "{name}");
+        }
+        assert_eq!((subscribers.total, subscribers.by_set.len()), (1, 1));
+        assert!(subscribers.by_set.capacity() <= 64, "{}", subscribers.by_set.capacity());
+        for number in 0..1000 {
+            of(&mut subscribers, &format!("posted-{number}"));
+        }
+        assert!(subscribers.by_region.len() <= INDEXED_REGIONS);
     }
 }

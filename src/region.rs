@@ -5,8 +5,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Serialize, Serializer};
 
 /// The name of a region: 1 to 32 ASCII letters, digits, `-` and `_`. Case matters.
+///
+/// In place, with zeros behind it: strangers choose the names that their subscriptions hold, and an allocation for each
+/// would cost more than the longest name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Region(Arc<str>);
+pub struct Region([u8; Region::MAX_LENGTH]);
 
 /// A text that names no region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,12 +22,13 @@ impl Region {
 
     /// The region of a post that names none.
     pub fn unknown() -> Self {
-        Self("unknown".into())
+        "unknown".parse().expect("it is short and plain")
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let length = self.0.iter().position(|letter| *letter == 0).unwrap_or(Self::MAX_LENGTH);
+        std::str::from_utf8(&self.0[..length]).expect("a name is ASCII")
     }
 }
 
@@ -34,25 +38,30 @@ impl FromStr for Region {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let length = (1..=Self::MAX_LENGTH).contains(&name.len());
         let letters = name.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'-' || letter == b'_');
-        if length && letters { Ok(Self(name.into())) } else { Err(InvalidRegion) }
+        if !length || !letters {
+            return Err(InvalidRegion);
+        }
+        let mut region = Self([0; Self::MAX_LENGTH]);
+        region.0[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(region)
     }
 }
 
 impl fmt::Display for Region {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Region {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, formatter)
+        fmt::Debug::fmt(self.as_str(), formatter)
     }
 }
 
 impl Serialize for Region {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        serializer.serialize_str(self.as_str())
     }
 }
 

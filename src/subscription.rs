@@ -6,12 +6,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use slab::Slab;
+
 use crate::{
     history::{HistoryError, Page},
-    hub::{Event, Hub, NextAfter, Published, Start, Subscriber},
+    hub::{Event, Hub, NextAfter, Published, Start, Subscriber, give_back, make_room},
     position::Position,
     publication::Publication,
-    region::Regions,
+    region::{Region, Regions},
 };
 
 /// How many publications a feed offers at once: one bit for each in a [`Due`].
@@ -43,10 +45,14 @@ pub struct Feed {
     position: Option<Position>,
     /// What was received and is not offered yet, oldest first; at most [`BATCH`].
     batch: Vec<Arc<Published>>,
-    /// Region sets that are asked for; free places are kept for the next.
-    selections: Vec<Selection>,
+    /// The sets of regions that are asked for.
+    selections: Slab<Selection>,
     by_regions: HashMap<Regions, u32>,
-    free: Vec<u32>,
+    /// Which selections have a region, for those that something was published of: a publication costs nothing for those
+    /// who do not ask for it, and a name that only a subscription has costs nothing here.
+    by_region: HashMap<Region, Places>,
+    /// How few selections are to be left before their places are given back.
+    few: usize,
 }
 
 struct Selection {
@@ -55,6 +61,10 @@ struct Selection {
     /// Which of the batch are of these regions.
     of_batch: Due,
 }
+
+/// A set of selections, a bit for each.
+#[derive(Default)]
+struct Places(Vec<u64>);
 
 /// Which publications of the batch a subscription is to get: bit 0 is the oldest.
 pub type Due = u64;
@@ -91,46 +101,55 @@ impl Feed {
             hub,
             position: None,
             batch: Vec::with_capacity(BATCH),
-            selections: Vec::new(),
+            selections: Slab::new(),
             by_regions: HashMap::new(),
-            free: Vec::new(),
+            by_region: HashMap::new(),
+            few: 0,
         }
     }
 
     /// Takes a client that has started; it ends by [`Feed::unsubscribe`]. What was published since its start is
     /// looked for in the history first.
     pub fn subscribe(&mut self, start: Start) -> Subscription {
-        let Start { position, mut subscriber, .. } = start;
-        let selection = self.select(&mut subscriber);
+        let Start { position, subscriber, .. } = start;
+        let selection = self.select(subscriber.regions());
         Subscription { subscriber, selection, position, state: State::Behind }
     }
 
     pub fn unsubscribe(&mut self, subscription: Subscription) {
-        let selection = &mut self.selections[subscription.selection as usize];
+        let place = subscription.selection as usize;
+        let selection = &mut self.selections[place];
         selection.subscriptions -= 1;
         if selection.subscriptions == 0 {
-            self.by_regions.remove(&selection.regions);
-            self.free.push(subscription.selection);
+            let Selection { regions, .. } = self.selections.remove(place);
+            self.by_regions.remove(&regions);
+            self.by_region.values_mut().for_each(|places| places.remove(place));
+            self.give_back();
         }
     }
 
-    fn select(&mut self, subscriber: &mut Subscriber) -> u32 {
-        if let Some(&known) = self.by_regions.get(subscriber.regions()) {
-            let selection = &mut self.selections[known as usize];
-            selection.subscriptions += 1;
-            subscriber.share(&selection.regions);
+    fn select(&mut self, regions: &Regions) -> u32 {
+        if let Some(&known) = self.by_regions.get(regions) {
+            self.selections[known as usize].subscriptions += 1;
             return known;
         }
-        let regions = subscriber.regions().clone();
         let of_batch = matching(&self.batch, |published| regions.contains(&published.region));
-        let selection = Selection { regions: regions.clone(), subscriptions: 1, of_batch };
-        let place = self.free.pop().unwrap_or(self.selections.len() as u32);
-        match self.selections.get_mut(place as usize) {
-            Some(free) => *free = selection,
-            None => self.selections.push(selection),
+        let place = self.selections.insert(Selection { regions: regions.clone(), subscriptions: 1, of_batch });
+        let having = self.by_region.iter_mut().filter(|(region, _)| regions.contains(region));
+        having.for_each(|(_, places)| places.insert(place));
+        self.by_regions.insert(regions.clone(), place as u32);
+        self.few = self.few.max(self.selections.len() / 4);
+        place as u32
+    }
+
+    /// Gives back what a crowd of selections had taken, once most of them are gone; each time that as many are.
+    fn give_back(&mut self) {
+        give_back(&mut self.by_regions);
+        if self.selections.len() <= self.few {
+            self.few = self.selections.len() / 4;
+            self.selections.shrink_to_fit();
+            self.by_region.values_mut().for_each(|places| places.shrink_to(self.selections.capacity()));
         }
-        self.by_regions.insert(regions, place);
-        place
     }
 
     /// Where a subscription stands: all of its regions up to here has been given out.
@@ -150,11 +169,23 @@ impl Feed {
     /// Takes what was received into the batch; whether the batch has to be offered before anything else is taken.
     pub fn push(&mut self, published: Arc<Published>) -> bool {
         let bit = 1 << self.batch.len();
-        for selection in self.selections.iter_mut().filter(|it| it.regions.contains(&published.region)) {
-            selection.of_batch |= bit;
-        }
+        self.for_each_having(&published.region, |selection| selection.of_batch |= bit);
         self.batch.push(published);
         self.batch.len() == BATCH
+    }
+
+    /// Does something to each selection that has a region.
+    fn for_each_having(&mut self, region: &Region, mut work: impl FnMut(&mut Selection)) {
+        if !self.by_region.contains_key(region) {
+            make_room(&mut self.by_region);
+            let having = self.selections.iter().filter(|(_, selection)| selection.regions.contains(region));
+            let mut places = Places::default();
+            having.for_each(|(place, _)| places.insert(place));
+            self.by_region.insert(region.clone(), places);
+        }
+        for place in self.by_region[region].iter() {
+            work(&mut self.selections[place]);
+        }
     }
 
     /// What is to be offered to every subscription, oldest first.
@@ -184,8 +215,12 @@ impl Feed {
         if let Some(last) = self.batch.last() {
             self.position = Some(last.position);
         }
-        self.batch.clear();
-        self.selections.iter_mut().for_each(|selection| selection.of_batch = 0);
+        let mut batch = std::mem::take(&mut self.batch);
+        for published in batch.drain(..) {
+            self.for_each_having(&published.region, |selection| selection.of_batch = 0);
+        }
+        // With its room, for the next.
+        self.batch = batch;
     }
 
     /// A live subscription got only what is before `missed` in the batch: from there it reads on by itself.
@@ -278,6 +313,39 @@ impl Feed {
     }
 }
 
+impl Places {
+    fn insert(&mut self, place: usize) {
+        let word = place / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (place % 64);
+    }
+
+    fn remove(&mut self, place: usize) {
+        if let Some(word) = self.0.get_mut(place / 64) {
+            *word &= !(1 << (place % 64));
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(at, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros();
+                left &= left.wrapping_sub(1);
+                (bit < u64::BITS).then_some(at * 64 + bit as usize)
+            })
+        })
+    }
+
+    /// Gives back the room of places that are no more.
+    fn shrink_to(&mut self, places: usize) {
+        self.0.truncate(places.div_ceil(64));
+        self.0.shrink_to_fit();
+    }
+}
+
 impl Subscription {
     /// A publication after the position was given out, and all of the regions before it.
     pub fn given(&mut self, position: Position) {
@@ -288,4 +356,112 @@ impl Subscription {
 /// Those of the batch that are wanted.
 fn matching(batch: &[Arc<Published>], is_wanted: impl Fn(&Arc<Published>) -> bool) -> Due {
     (0..).zip(batch).filter(|(_, published)| is_wanted(published)).fold(0, |due, (at, _)| due | 1 << at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        history::{Retention, memory::MemoryHistory},
+        hub::HubOptions,
+    };
+
+    async fn hub() -> Arc<Hub> {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let history = MemoryHistory::new(Retention { max_count: 100, max_age: day, dedup_window: day });
+        Hub::open(Arc::new(history), HubOptions::default(), Arc::default()).await.expect("a hub")
+    }
+
+    fn regions(list: &str) -> Regions {
+        list.parse().expect("regions")
+    }
+
+    /// Subscriptions that each ask for 64 regions that nobody else knows.
+    fn crowd(feed: &mut Feed, clients: usize) -> Vec<Subscription> {
+        let names = |client| (0..64).map(|name| format!("r{client}-{name}")).collect::<Vec<_>>().join(",");
+        (0..clients).map(|client| feed.subscribe(feed.hub.start(regions(&names(client)), None))).collect()
+    }
+
+    fn publish(feed: &mut Feed, region: &str, offset: u64) {
+        let position = Position { offset, ..feed.hub.head() };
+        feed.push(Arc::new(Published::of(region.parse().expect("a region"), position)));
+    }
+
+    /// How many selections a publication of a region is work for.
+    fn work(feed: &mut Feed, region: &str) -> usize {
+        let mut selections = 0;
+        feed.for_each_having(&region.parse().expect("a region"), |_| selections += 1);
+        selections
+    }
+
+    #[tokio::test]
+    async fn a_publication_costs_nothing_for_those_who_do_not_ask_for_it() {
+        let mut feed = Feed::new(hub().await);
+        assert_eq!(work(&mut feed, "US"), 0, "known before anybody asks for it");
+        let crowd = crowd(&mut feed, 1500);
+        let asked = ["US", "GB", "GB,US", ""].map(|list| feed.subscribe(feed.hub.start(regions(list), None)));
+        let again = feed.subscribe(feed.hub.start(regions("US"), None));
+        assert_eq!(["US", "GB", "JP", "r7-63"].map(|region| work(&mut feed, region)), [3, 3, 1, 2]);
+        feed.unsubscribe(again);
+        assert_eq!(work(&mut feed, "US"), 3, "another asks for the same");
+        asked.into_iter().for_each(|one| feed.unsubscribe(one));
+        assert_eq!(["US", "GB", "JP", "r7-63"].map(|region| work(&mut feed, region)), [0, 0, 0, 1]);
+        crowd.into_iter().for_each(|one| feed.unsubscribe(one));
+        assert_eq!(work(&mut feed, "r7-63"), 0);
+        for number in 0..1000 {
+            work(&mut feed, &format!("posted-{number}"));
+        }
+        assert!(feed.by_region.len() <= 256, "however many regions are posted to");
+    }
+
+    #[tokio::test]
+    async fn who_comes_and_goes_amid_a_batch_gets_what_is_of_its_regions() {
+        let mut feed = Feed::new(hub().await);
+        let live = |feed: &mut Feed, list: &str| {
+            let mut subscription = feed.subscribe(feed.hub.start(regions(list), None));
+            assert_eq!(feed.catch_up(&mut subscription, &mut Vec::new()), Ok(CatchUp::Live));
+            subscription
+        };
+        let (us, gone) = (live(&mut feed, "US"), live(&mut feed, "GB"));
+        for round in 0..3 {
+            let first = round * 3;
+            publish(&mut feed, "US", first + 1);
+            publish(&mut feed, "GB", first + 2);
+            // In the place of one that has left.
+            let late = live(&mut feed, "GB,JP");
+            publish(&mut feed, "JP", first + 3);
+            assert_eq!((feed.due(&us), feed.due(&late)), (0b001, 0b110));
+            feed.finish_batch();
+            assert_eq!((feed.due(&us), feed.due(&late)), (0, 0));
+            feed.unsubscribe(late);
+        }
+        feed.unsubscribe(gone);
+        publish(&mut feed, "GB", 10);
+        assert_eq!(feed.due(&us), 0);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_left_leaves_nothing_behind() {
+        let mut feed = Feed::new(hub().await);
+        work(&mut feed, "US");
+        let first = feed.subscribe(feed.hub.start(regions("US"), None));
+        let crowd = crowd(&mut feed, 1500);
+        let last = feed.subscribe(feed.hub.start(regions("US,GB"), None));
+        let Regions::Only(names) = crowd[7].subscriber.regions().clone() else { unreachable!() };
+        crowd.into_iter().for_each(|one| feed.unsubscribe(one));
+        assert_eq!(Arc::strong_count(&names), 1, "the names are nowhere else");
+        assert_eq!((feed.selections.len(), feed.by_regions.len()), (2, 2));
+        // Who stays keeps its place, though those before it are free.
+        assert_eq!(work(&mut feed, "US"), 2);
+        feed.unsubscribe(last);
+        feed.unsubscribe(first);
+        let kept = [
+            feed.selections.capacity(),
+            feed.by_regions.capacity(),
+            feed.by_region.values().map(|it| it.0.capacity()).sum(),
+        ];
+        assert!(kept.iter().all(|places| *places <= 64), "{kept:?}");
+    }
 }

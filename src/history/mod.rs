@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     notification::Notification,
-    position::{Offset, Position},
+    position::{Epoch, Offset, Position},
     publication::{Publication, Receipt, Timestamp},
     region::{Region, Regions},
 };
@@ -34,6 +34,19 @@ pub trait History: Send + Sync + 'static {
     /// # Errors
     /// `HistoryError::PositionLost` when the position is of another epoch or above the head.
     async fn read(&self, after: Position, limit: usize) -> Result<Page, HistoryError>;
+
+    /// The publications at these offsets, which had one each, without those that are gone.
+    ///
+    /// # Errors
+    /// `HistoryError::PositionLost` when the epoch is another.
+    async fn find(&self, epoch: Epoch, offsets: &[Offset]) -> Result<Vec<Publication>, HistoryError> {
+        let mut found = Vec::new();
+        for offset in offsets {
+            let page = self.read(Position { epoch, offset: offset - 1 }, 1).await?;
+            found.extend(page.publications.into_iter().filter(|it| it.position.offset == *offset));
+        }
+        Ok(found)
+    }
 
     /// All that happens after a position, for as long as it is polled; the stream ends with its first error.
     fn tail(&self, after: Position) -> BoxStream<'static, Result<Tailed, HistoryError>>;
@@ -118,7 +131,10 @@ impl Trimmed {
 
     /// Whether something of these regions after `position` is gone.
     pub fn reaches_past(&self, position: Offset, regions: &Regions) -> bool {
-        self.0.iter().any(|(region, mark)| *mark > position && regions.contains(region))
+        match regions {
+            Regions::All => self.highest() > position,
+            Regions::Only(names) => names.iter().any(|name| self.0.get(name).is_some_and(|mark| *mark > position)),
+        }
     }
 }
 

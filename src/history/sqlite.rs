@@ -89,7 +89,7 @@ pub struct SqliteHistory {
 }
 
 struct Shared {
-    path: PathBuf,
+    place: Place,
     epoch: Epoch,
     /// Connections for reading that nobody uses just now.
     readers: Mutex<Vec<Connection>>,
@@ -134,7 +134,8 @@ impl SqliteHistory {
             return Err(OpenError::Newer { path: path.to_owned(), version });
         }
         let epoch = epoch(&connection).map_err(unavailable)?;
-        let writer = Writer::new(path, connection, epoch, retention).map_err(unavailable)?;
+        let place = Place::of(path).map_err(unavailable)?;
+        let writer = Writer::new(place.clone(), connection, epoch, retention).map_err(unavailable)?;
 
         let changed = watch::Sender::new(());
         let (jobs, waiting) = sync_channel(MAX_WAITING);
@@ -145,7 +146,7 @@ impl SqliteHistory {
             .expect("the system lets a thread start");
         Ok(Self {
             shared: Arc::new(Shared {
-                path: path.to_owned(),
+                place,
                 epoch,
                 readers: Mutex::default(),
                 changed,
@@ -170,7 +171,7 @@ impl SqliteHistory {
             let idle = shared.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => connect(&shared.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+                None => shared.place.connect(OpenFlags::SQLITE_OPEN_READ_ONLY, shared.epoch)?,
             };
             let transaction = connection.transaction()?;
             let answer = query(&transaction, shared.epoch)?;
@@ -209,7 +210,10 @@ impl History for SqliteHistory {
     }
 
     async fn head(&self) -> Result<Head, HistoryError> {
-        self.query(|transaction, epoch| {
+        let shared = self.shared.clone();
+        self.query(move |transaction, epoch| {
+            // What is gone goes nowhere any more, though those who have it open can read on.
+            shared.place.check()?;
             Ok(Head { position: Position { epoch, offset: head(transaction)? }, trimmed: trimmed(transaction)? })
         })
         .await
@@ -229,6 +233,21 @@ impl History for SqliteHistory {
         page.await?.ok_or(HistoryError::PositionLost)
     }
 
+    async fn find(&self, epoch: Epoch, offsets: &[Offset]) -> Result<Vec<Publication>, HistoryError> {
+        let offsets = offsets.to_vec();
+        let found = self.query(move |transaction, known| {
+            if epoch != known {
+                return Ok(None);
+            }
+            let mut row = transaction.prepare_cached(
+                "SELECT offset, region, count, videos, timestamp FROM publications WHERE offset = ?1",
+            )?;
+            let rows = offsets.iter().map(|offset| row.query_row([offset], |row| publication(row, epoch)).optional());
+            Ok(Some(rows.filter_map(Result::transpose).collect::<Result<_, _>>()?))
+        });
+        found.await?.ok_or(HistoryError::PositionLost)
+    }
+
     fn tail(&self, after: Position) -> BoxStream<'static, Result<Tailed, HistoryError>> {
         tail_by_reading(self.clone(), after, self.shared.changed.subscribe(), TRIM_INTERVAL)
     }
@@ -236,9 +255,7 @@ impl History for SqliteHistory {
 
 /// Owns the only connection that writes.
 struct Writer {
-    path: PathBuf,
-    /// Which file that was at the start.
-    file: FileId,
+    place: Place,
     /// None after a failure that may have left the connection unusable; it is opened again with the next post.
     connection: Option<Connection>,
     epoch: Epoch,
@@ -247,15 +264,14 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(path: &Path, connection: Connection, epoch: Epoch, retention: Retention) -> Result<Self, rusqlite::Error> {
+    fn new(place: Place, connection: Connection, epoch: Epoch, retention: Retention) -> Result<Self, rusqlite::Error> {
         let latest: u64 = connection.query_row(
             "SELECT max((SELECT coalesce(max(clock), 0) FROM receipts), (SELECT coalesce(max(clock), 0) FROM publications))",
             (),
             |row| row.get(0),
         )?;
         let clock = Clock::starting_after(latest);
-        let file = file_id(path).ok_or_else(moved)?;
-        Ok(Self { path: path.to_owned(), file, connection: Some(connection), epoch, retention, clock })
+        Ok(Self { place, connection: Some(connection), epoch, retention, clock })
     }
 
     /// Serves posts until their sender is gone.
@@ -296,19 +312,11 @@ impl Writer {
     fn commit(&mut self, appends: &[Append]) -> Result<Outcome, rusqlite::Error> {
         let now = self.clock.millis();
         // What is written to a file without a name is gone with this process, receipts or not.
-        if file_id(&self.path) != Some(self.file) {
-            return Err(moved());
-        }
+        self.place.check()?;
         let connection = match &mut self.connection {
             Some(connection) => connection,
             // Without CREATE: a file that vanished is a failure, not the start of another history.
-            None => {
-                let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-                if epoch(&connection)? != self.epoch {
-                    return Err(rusqlite::Error::InvalidQuery);
-                }
-                self.connection.insert(connection)
-            }
+            None => self.connection.insert(self.place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, self.epoch)?),
         };
         if appends.is_empty() && !is_any_older(connection, oldest_kept(now, &self.retention))? {
             return Ok(Outcome { receipts: Vec::new(), changed: false });
@@ -333,10 +341,36 @@ impl Writer {
     }
 }
 
-/// Device and number of a file, whatever its name.
-type FileId = (u64, u64);
+/// The file of a history, by its name and by what it was at the start.
+#[derive(Clone)]
+struct Place {
+    path: PathBuf,
+    /// Device and number, which it keeps whatever its name.
+    file: (u64, u64),
+}
 
-fn file_id(path: &Path) -> Option<FileId> {
+impl Place {
+    fn of(path: &Path) -> Result<Self, rusqlite::Error> {
+        Ok(Self { path: path.to_owned(), file: file_id(path).ok_or_else(moved)? })
+    }
+
+    /// Fails where the file is gone, or another has its name.
+    fn check(&self) -> Result<(), rusqlite::Error> {
+        if file_id(&self.path) == Some(self.file) { Ok(()) } else { Err(moved()) }
+    }
+
+    /// Opens the file once more, and no other: what that one has at our positions is not what was published there.
+    fn connect(&self, flags: OpenFlags, known: Epoch) -> Result<Connection, rusqlite::Error> {
+        self.check()?;
+        let connection = connect(&self.path, flags)?;
+        let is_known = epoch(&connection)? == known;
+        // Once more, since it may have been replaced in between.
+        self.check()?;
+        if is_known { Ok(connection) } else { Err(moved()) }
+    }
+}
+
+fn file_id(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 

@@ -59,10 +59,9 @@ impl Admission {
     /// and misses nothing.
     fn start(&self, address: Option<IpAddr>, regions: Regions, since: Option<&str>) -> Result<Start, TooOften> {
         let start = self.connections.hub.start(regions, since);
-        if start.missed > 0 {
-            self.replays.take(address, start.missed as u64)?;
-        }
         if let Some(recovered) = start.recovered {
+            // Also who has missed nothing has it looked for.
+            self.replays.take(address, start.missed.max(1) as u64)?;
             self.connections.metrics.resumed(recovered);
         }
         Ok(start)

@@ -206,6 +206,12 @@ async fn a_history_that_is_moved_away_refuses_posts_until_it_is_back() {
             fs::rename(&path, to.join(path.file_name().unwrap())).unwrap();
         }
     };
+    // Whoever asks is told, so that somebody looks after it.
+    assert_eq!(server.get("/readyz").await.status(), 200);
+    carry(server.data_dir(), aside.path());
+    assert_eq!(server.get("/readyz").await.status(), 503);
+    carry(aside.path(), server.data_dir());
+    assert_eq!(server.get("/readyz").await.status(), 200);
     let away = |server: &Server| carry(server.data_dir(), aside.path());
     survives(server, away, |server| carry(aside.path(), server.data_dir())).await;
 }
@@ -223,6 +229,9 @@ async fn a_history_that_is_deleted_is_not_replaced_by_another() {
         assert_eq!(post(&server, 2).await.status(), 503, "durable in a file that is gone");
     }
     assert_eq!(socket.message().await["type"], "heartbeat");
+    // It does not heal by itself: whoever restarts what is not ready has to know.
+    assert_eq!(server.get("/readyz").await.status(), 503);
+    assert_eq!(server.get("/healthz").await.status(), 200);
     assert!(contents(server.data_dir()).is_empty());
 
     // The next start draws another epoch, so nobody takes the old positions for its own.
@@ -232,4 +241,5 @@ async fn a_history_that_is_deleted_is_not_replaced_by_another() {
     assert_eq!(fresh["recovered"], false);
     let epoch = |position: &Value| position.as_str().unwrap().split_once('-').unwrap().0.to_owned();
     assert_ne!(epoch(&fresh["position"]), epoch(&hello["position"]));
+    assert_eq!(server.get("/readyz").await.status(), 200);
 }

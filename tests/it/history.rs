@@ -81,6 +81,7 @@ suite!(
     a_publication_is_what_was_appended_and_its_receipt_says_so,
     appends_are_read_in_their_order_in_pages_that_join,
     a_position_of_another_epoch_or_above_the_head_is_lost,
+    publications_are_found_by_their_offsets,
     a_tail_tells_what_was_and_what_comes,
     tails_do_not_disturb_each_other,
     a_tail_tells_what_was_trimmed_unseen_before_what_lies_beyond,
@@ -241,6 +242,22 @@ async fn a_position_of_another_epoch_or_above_the_head_is_lost<B: Backend>() {
         assert!(timeout(PATIENCE, tail.next()).await.unwrap().is_none(), "a tail ends with its error");
     }
     assert!(history.read(here, 10).await.unwrap().publications.is_empty());
+}
+
+async fn publications_are_found_by_their_offsets<B: Backend>() {
+    let (history, _place) = B::create(Retention { max_count: 3, ..KEEP });
+    for id in 1..=5 {
+        publish(&history, if id == 4 { "GB" } else { "US" }, id).await;
+    }
+    let epoch = head(&history).await.epoch;
+    let kept = read(&history, 0).await;
+    for wanted in [&[3, 4, 5][..], &[5, 3], &[4], &[]] {
+        let expected: Vec<_> = wanted.iter().map(|offset| kept[*offset as usize - 3].clone()).collect();
+        assert_eq!(history.find(epoch, wanted).await.unwrap(), expected, "{wanted:?}");
+    }
+    assert_eq!(offsets(&history.find(epoch, &[5, 2, 3, 1]).await.unwrap()), [5, 3], "what is gone is left out");
+    let other = std::iter::repeat_with(Epoch::draw).find(|other| *other != epoch).unwrap();
+    assert_eq!(history.find(other, &[3]).await.unwrap_err(), HistoryError::PositionLost);
 }
 
 async fn a_tail_tells_what_was_and_what_comes<B: Backend>() {
@@ -731,6 +748,74 @@ async fn a_newer_schema_is_refused_and_left_as_it_was() {
     connection.pragma_update(None, "user_version", 1).unwrap();
     connection.close().unwrap();
     assert_eq!(offsets(&read(&open(&folder, KEEP).unwrap(), 0).await), [1]);
+}
+
+/// Copies a history that is open, as a backup does.
+fn back_up(folder: &TempDir, to: &Path) {
+    let connection = Connection::open(folder.path().join("history.db")).unwrap();
+    connection.execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_took_the_place_of_a_history_is_never_read_for_it() {
+    let unavailable = |error: HistoryError| assert!(matches!(error, HistoryError::Unavailable(_)), "{error}");
+    // Its own backup has its epoch and may have its offsets, but not what came since.
+    for is_backup in [false, true] {
+        for was_read in [false, true] {
+            let (folder, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let history = open(&folder, KEEP).unwrap();
+            publish(&history, "US", 1).await;
+            let other = aside.path().join("history.db");
+            if is_backup {
+                back_up(&folder, &other);
+            } else {
+                publish(&open(&aside, KEEP).unwrap(), "GB", 7).await;
+            }
+            let last = append(&history, "US", 2).await.id.unwrap();
+            let start = Position { offset: 0, ..last };
+            if was_read {
+                history.read(start, 10).await.unwrap();
+            }
+            fs::rename(&other, folder.path().join("history.db")).unwrap();
+
+            // What is open it reads on: clients that are behind lose nothing by it.
+            match history.read(start, 10).await {
+                Ok(page) => assert_eq!((was_read, offsets(&page.publications)), (true, vec![1, 2])),
+                Err(error) => {
+                    assert!(!was_read);
+                    unavailable(error);
+                }
+            }
+            // But it is no history to start from, nor one that can be appended to.
+            unavailable(history.head().await.unwrap_err());
+            let refused = try_append(&history, "US", 3, None).await.unwrap_err();
+            assert!(matches!(refused, AppendError::Unavailable(_)), "{refused}");
+            let names: Vec<_> = content(folder.path()).into_iter().map(|(name, _)| name).collect();
+            assert!(names.contains(&"history.db-wal".to_owned()), "the log of what is open is left alone: {names:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backup_that_is_given_another_epoch_is_taken_for_no_history_that_went_on() {
+    /// As the documentation tells operators to.
+    const RENEW: &str = "UPDATE history SET epoch = lower(hex(randomblob(4)))";
+
+    let (folder, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let history = open(&folder, KEEP).unwrap();
+    publish(&history, "US", 1).await;
+    let file = restored.path().join("history.db");
+    back_up(&folder, &file);
+    let lost = append(&history, "US", 2).await.id.unwrap();
+    drop(history);
+
+    Connection::open(&file).unwrap().execute_batch(RENEW).unwrap();
+    let history = open(&restored, KEEP).unwrap();
+    assert_eq!(offsets(&read(&history, 0).await), [1]);
+    assert_eq!(publish(&history, "US", 3).await, lost.offset);
+    assert_ne!(head(&history).await, lost);
+    assert_eq!(history.read(lost, 10).await.unwrap_err(), HistoryError::PositionLost);
+    assert!(append(&history, "US", 1).await.deduplicated, "all else is as it was");
 }
 
 #[tokio::test]

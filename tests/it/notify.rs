@@ -1,8 +1,20 @@
 //! The contract of `POST /notify`: what is taken, what is refused and how, and what posters are told.
 
+use std::{ffi::OsString, io::ErrorKind, time::Duration};
+
 use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::{
+    net::TcpStream,
+    task::yield_now,
+    time::{advance, pause, resume},
+};
+use video_notifier::{
+    app::App,
+    config::{CommandLine, Listen},
+    server::Listener,
+};
 
 use crate::support::{Answer, Server, Socket, Witness, post_body, raw::Raw, server::AUTHORIZED};
 
@@ -185,6 +197,42 @@ async fn an_announced_body_that_is_too_large_is_refused_before_it_is_sent() {
         let answer = raw.head().await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_there_after_ten_seconds_is_408() {
+    // Within this process, whose clock the test moves.
+    let flags = ["video-notifier", "--history", "memory", "--token", "test-token"].map(OsString::from);
+    let app = App::open(&CommandLine::read(flags).expect("good flags").config, 1000).await.expect("a server");
+    let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).expect("a port");
+    let (metrics, shutdown) = (app.hub.metrics.clone(), app.shutdown.clone());
+    let mut client = Raw(TcpStream::connect(listener.address().to_string()).await.expect("the server listens"));
+    let running = tokio::spawn(app.run(vec![listener]));
+
+    let (name, value) = AUTHORIZED;
+    let head = format!("POST /notify HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\nExpect: 100-continue\r\n");
+    client.send(format!("{head}Content-Length: 100\r\n\r\n")).await;
+    // Said once somebody reads the body: from here on its time runs.
+    assert!(client.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 100 "));
+    pause();
+    advance(Duration::from_millis(9_900)).await;
+    // That something comes at times helps nobody.
+    client.send(r#"{"region":"#).await;
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    assert_eq!(client.0.try_read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    advance(Duration::from_millis(200)).await;
+    resume();
+
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 408 ") && head.contains("application/problem+json"), "{head}");
+    let problem: Value = serde_json::from_slice(&client.body(&head).await).expect("JSON");
+    assert_eq!((&problem["title"], &problem["status"]), (&json!("Body too slow"), &json!(408)));
+    assert!(metrics.to_text().contains("notifier_refused_total{reason=\"too_slow\"} 1\n"));
+    drop(client);
+    shutdown.start();
+    running.await.expect("it ends in good order");
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn who_asks_for_the_longest_replay_again_and_again_waits_and_then_misses_n
     assert!(refused(&server, "replay_rate").await >= 1.0);
     let resumed = server.metric(r#"notifier_resumed_total{recovered="true"}"#).await;
     assert_eq!(resumed, f64::from(replayed), "who was refused has not resumed");
-    // Who missed nothing is not refused, nor is who comes anew, nor another address.
+    // Who missed nothing takes one of what is left; who comes anew takes nothing, and another address has its own.
     let (up_to_date, hello) = Socket::open(&server, "").await;
     drop(up_to_date);
     server.until_metric(r#"notifier_connections{transport="websocket"}"#, |clients| clients == 0.0).await;
@@ -130,6 +130,68 @@ async fn who_asks_for_the_longest_replay_again_and_again_waits_and_then_misses_n
     for number in 0..40 {
         assert_eq!(back.publication().await["videos"][0]["id"], number.to_string());
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_the_list_again_and_again_waits() {
+    // A burst of 100.
+    let flags = ["--replay-rate-per-ip", "10", "--max-connections-per-ip", "1", "--replay-max", "50"];
+    let server = Server::start(&flags).await;
+    for number in 0..20 {
+        server.publish(post_body("US", number)).await;
+    }
+    let ask = async |query: &str, (name, value): (&str, &str)| {
+        let request = server.request(Method::GET, &format!("/notifications{query}")).header(name, value);
+        Answer::of(request.send().await.expect("the server answers")).await
+    };
+    // It counts by what it is sent.
+    let mut lists = 0;
+    let refusal = loop {
+        let answer = ask("", ONE).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert_eq!(answer.json()["notifications"].as_array().expect("a list").len(), 20);
+        lists += 1;
+        assert!(lists < 30, "it asks as often as it likes");
+    };
+    assert!((5..10).contains(&lists), "{lists}");
+    refusal.problem(429);
+    assert_told_when(&refusal, 2);
+    assert!(refused(&server, "replay_rate").await >= 1.0);
+    // And by one where there is nothing: to look for it is work, too.
+    let mut empty = 0;
+    while ask("?regions=JP", OTHER).await.status == 200 {
+        empty += 1;
+        assert!(empty < 300, "it asks as often as it likes");
+    }
+    assert!(empty >= 100, "{empty}");
+    // Others are not meant, and it is answered once it has waited.
+    assert_eq!(ask("?limit=1", ("x-forwarded-for", "3.3.3.3")).await.status, 200);
+    while ask("?limit=1", ONE).await.status != 200 {}
+}
+
+#[tokio::test]
+async fn who_asks_what_it_missed_pays_though_it_missed_nothing() {
+    // A burst of 100.
+    let flags = ["--replay-rate-per-ip", "1", "--max-connections-per-ip", "1", "--replay-max", "1"];
+    let server = Server::start(&flags).await;
+    let position = server.publish(post_body("US", 1)).await["id"].as_str().expect("a position").to_owned();
+    let since = [format!("?since={position}"), format!("?since={position}&regions=JP"), "?since=junk".to_owned()];
+    let mut answered = 0;
+    while refused(&server, "replay_rate").await == 0.0 {
+        // Refused as well while the last one is still leaving.
+        let request = server.request(Method::GET, &format!("/events{}", since[answered % 3]));
+        let response = request.header(ONE.0, ONE.1).send().await.expect("the server answers");
+        answered += usize::from(response.status() == 200);
+        assert!(answered < 200, "it asks as often as it likes");
+    }
+    assert!(answered >= 100, "{answered}");
+    // Who comes anew asks for nothing.
+    let sse = r#"notifier_connections{transport="sse"}"#;
+    server.until_metric(sse, |clients| clients == 0.0).await;
+    let request = server.request(Method::GET, "/events").header(ONE.0, ONE.1);
+    assert_eq!(request.send().await.expect("the server answers").status(), 200);
 }
 
 #[tokio::test]

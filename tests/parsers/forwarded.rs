@@ -45,26 +45,62 @@ fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![4 => v4, 3 => v6, 1 => Just(Ipv6Addr::LOCALHOST.into())]
 }
 
+/// What may stand within quotes, as it is written there: also what would end a parameter or an element outside of them.
+fn quotable() -> impl Strategy<Value = String> {
+    let pieces = select(vec![
+        ",",
+        ";",
+        "=",
+        " ",
+        "\t",
+        "x",
+        "é",
+        "for=6.6.6.6",
+        ", for=6.6.6.6",
+        ";for=6.6.6.6;",
+        "\\\"",
+        "\\\\",
+        "\\,",
+        "\\x",
+    ]);
+    vec(pieces, 0..6).prop_map(|pieces| pieces.concat())
+}
+
+/// Parameters that say nothing of the address.
+fn others() -> impl Strategy<Value = Vec<String>> {
+    let quoted =
+        (select(vec!["host", "BY", "secret"]), quotable()).prop_map(|(name, text)| format!("{name}=\"{text}\""));
+    vec(prop_oneof![3 => quoted, 1 => Just("proto=https".to_owned()), 1 => Just(String::new())], 0..3)
+}
+
 fn hop() -> impl Strategy<Value = Hop> {
     let ends = (option::of(any::<u16>()), option::of(select(vec!["eth0", "1", "25en0"])), any::<bool>());
-    let readable = (address(), ends, any::<[bool; 2]>()).prop_map(|(address, (port, zone, mapped), [spaces, more])| {
-        let text = match address {
-            IpAddr::V4(v4) if mapped => v4.to_ipv6_mapped().to_string(),
-            other => other.to_string(),
-        };
-        let text = match zone.filter(|_| text.contains(':')) {
-            Some(zone) => format!("{text}%{zone}"),
-            None => text,
-        };
-        let plain = match port {
-            Some(port) if text.contains(':') => format!("[{text}]:{port}"),
-            Some(port) => format!("{text}:{port}"),
-            None => text,
-        };
-        let pad = if spaces { " \t" } else { "" };
-        let element = if more { format!("proto=https; FOR=\"{plain}\"{pad};by=_x") } else { format!("for={plain}") };
-        Hop { address: Some(address), plain: format!("{pad}{plain}{pad}"), element: format!("{pad}{element}") }
-    });
+    let readable = (address(), ends, any::<[bool; 3]>(), [others(), others()]).prop_map(
+        |(address, (port, zone, mapped), [spaces, quoted, escaped], [mut element, behind])| {
+            let text = match address {
+                IpAddr::V4(v4) if mapped => v4.to_ipv6_mapped().to_string(),
+                other => other.to_string(),
+            };
+            let text = match zone.filter(|_| text.contains(':')) {
+                Some(zone) => format!("{text}%{zone}"),
+                None => text,
+            };
+            let plain = match port {
+                Some(port) if text.contains(':') => format!("[{text}]:{port}"),
+                Some(port) => format!("{text}:{port}"),
+                None => text,
+            };
+            let pad = if spaces { " \t" } else { "" };
+            element.push(match (quoted, escaped) {
+                (true, true) => format!("For=\"{}\"", plain.chars().flat_map(|it| ['\\', it]).collect::<String>()),
+                (true, false) => format!("FOR=\"{plain}\""),
+                (false, _) => format!("for={plain}"),
+            });
+            element.extend(behind);
+            let element = element.join(&format!("{pad};{pad}"));
+            Hop { address: Some(address), plain: format!("{pad}{plain}{pad}"), element: format!("{pad}{element}{pad}") }
+        },
+    );
     let junk = select(vec![
         "",
         "unknown",
@@ -86,7 +122,19 @@ fn hop() -> impl Strategy<Value = Hop> {
     ]);
     let unreadable =
         junk.prop_map(|junk| Hop { address: None, plain: junk.into(), element: format!("for=\"{junk}\";proto=http") });
-    prop_oneof![5 => readable, 1 => unreadable]
+    // Whose parameters can't be told apart, or are two of one name.
+    let broken = select(vec![
+        r#"for=6.6.6.6;host="x"#,
+        r#"for=6.6.6.6;host="x\"y"#,
+        r#"for="6.6.6.6"x"#,
+        r#"for=6.6.6.6;host=x"y"#,
+        r#""for=6.6.6.6""#,
+        r"for=\6.6.6.6",
+        "for=6.6.6.6;for=6.6.6.6",
+        r#"for=6.6.6.6;host="a,b";FOR="_x""#,
+    ]);
+    let broken = broken.prop_map(|element| Hop { address: None, plain: "unknown".into(), element: element.into() });
+    prop_oneof![10 => readable, 2 => unreadable, 1 => broken]
 }
 
 /// The hops as headers: some in each, in order.
@@ -100,7 +148,8 @@ fn headers(name: &'static str, hops: &[String], cuts: &[bool]) -> HeaderMap {
     }
     let mut headers = HeaderMap::new();
     for list in lists {
-        headers.append(HeaderName::from_static(name), list.join(",").parse().expect("a header"));
+        let list = HeaderValue::from_bytes(list.join(",").as_bytes()).expect("a header");
+        headers.append(HeaderName::from_static(name), list);
     }
     headers
 }
@@ -156,12 +205,15 @@ proptest! {
         client in address().prop_filter("a client is no proxy", |address| !is_trusted(*address)),
         in_one in any::<bool>(),
         header in select(vec![ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded]),
+        // The proxy may tell more of what it got, as the client wrote it.
+        [before, behind] in [others(), others()],
     ) {
+        let element = |node: String| [before, vec![node], behind].concat().join(";");
         let (name, other, seen) = match (header, client) {
             (ForwardedHeader::Forwarded, IpAddr::V6(client)) => {
-                ("forwarded", "x-forwarded-for", format!("for=\"[{client}]:443\""))
+                ("forwarded", "x-forwarded-for", element(format!("for=\"[{client}]:443\"")))
             }
-            (ForwardedHeader::Forwarded, client) => ("forwarded", "x-forwarded-for", format!("for={client}")),
+            (ForwardedHeader::Forwarded, client) => ("forwarded", "x-forwarded-for", element(format!("for={client}"))),
             (ForwardedHeader::XForwardedFor, client) => ("x-forwarded-for", "forwarded", client.to_string()),
         };
         let proxy = "127.0.0.1".parse().ok();
@@ -172,10 +224,9 @@ proptest! {
             Some(last) => last.extend(format!(", {seen}").bytes()),
             None => values.push(seen.clone().into_bytes()),
         }
-        let lines: Vec<HeaderValue> = values.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
-        prop_assume!(lines.len() == values.len());
-        for line in lines {
-            headers.append(HeaderName::from_static(name), line);
+        for mut line in values {
+            line.retain(|byte| HeaderValue::from_bytes(&[*byte]).is_ok());
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(&line).expect("a header"));
         }
         prop_assert_eq!(trusted(None).client(proxy, &headers), Some(client), "{:?}", headers);
         // Nor what it writes in the other header, which the proxy passes through, where it is said which one counts.
@@ -196,5 +247,15 @@ proptest! {
         prop_assert_eq!(one, other);
         let beside = address ^ (1 << 64);
         prop_assert_ne!(one, counted(Ipv6Addr::from_bits(beside).into()));
+    }
+
+    #[test]
+    fn an_address_of_ipv4_counts_as_itself_however_it_comes(bits in any::<u32>()) {
+        let address = Ipv4Addr::from_bits(bits);
+        // RFC 6052 §2.1
+        let translated = Ipv6Addr::from_bits(0x0064_ff9b << 96 | u128::from(bits));
+        for written in [IpAddr::V4(address), address.to_ipv6_mapped().into(), translated.into()] {
+            prop_assert_eq!(counted(written), IpAddr::V4(address), "{}", written);
+        }
     }
 }

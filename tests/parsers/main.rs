@@ -13,7 +13,9 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 /// What fails is printed, shrunk; it becomes a line of the corpus, not a seed in a file.
 fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(cases), failure_persistence: None, ..default }
+    // What a filter passes over grows with the cases.
+    let max_local_rejects = u32::MAX;
+    ProptestConfig { cases: default.cases.max(cases), failure_persistence: None, max_local_rejects, ..default }
 }
 
 /// The lines of a corpus, each mutated a few times or not at all.

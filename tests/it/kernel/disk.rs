@@ -12,7 +12,7 @@ use crate::{
     faults::{Messages, survives},
     support::{
         Answer, Server, Setup, Socket, post_body,
-        server::{AUTHORIZED, PATIENCE, TOKEN},
+        server::{AUTHORIZED, PATIENCE, TOKEN, client_that_keeps_nothing},
         strace::Strace,
     },
 };
@@ -191,4 +191,31 @@ async fn a_successor_begins_once_a_slow_disk_has_the_history_closed() {
     let receipt = second.publish(post_body("US", 2)).await;
     assert_eq!(receipt["deduplicated"], true);
     second.publish(post_body("US", 3)).await;
+}
+
+/// How many of a server's descriptors are of its history.
+fn descriptors(server: &Server) -> usize {
+    let all = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("the server runs");
+    let files = all.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    files.filter(|file| file.starts_with(server.data_dir()) && !file.is_dir()).count()
+}
+
+#[tokio::test]
+#[ignore = "needs strace"]
+async fn however_many_ask_whether_it_is_ready_and_however_slow_reads_are_one_reader_is_opened() {
+    let server = Server::start(&FLAGS).await;
+    server.publish(post_body("US", 1)).await;
+    let before = descriptors(&server);
+    let strace = Strace::process(&server, "pread64:delay_enter=300000");
+    let http = client_that_keeps_nothing();
+    // Most of them do not wait for the answer.
+    let ask = async || http.get(server.url("/readyz")).timeout(Duration::from_millis(500)).send().await;
+    for _ in 0..3 {
+        join_all((0..60).map(|_| ask())).await;
+        // The file and its log.
+        assert!(descriptors(&server) <= before + 2, "{before} before, {}", descriptors(&server));
+    }
+    drop(strace);
+    assert_eq!(server.get("/readyz").await.status(), 200);
+    assert!(descriptors(&server) <= before + 2, "{before} before, {}", descriptors(&server));
 }
