@@ -4,6 +4,7 @@
 //! Inputs are made by rules, and by mutating the lines of `corpus/`: each is worth trying, and what once failed is added
 //! there. `PROPTEST_CASES=1000000` runs more.
 
+mod checks;
 mod forwarded;
 mod notify;
 mod queries;

@@ -4,56 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
-use video_notifier::{
-    notification::{InvalidPost, Notification, Post},
-    publication::{Publication, Timestamp},
-    region::Regions,
-};
 
-use crate::{config, mutated};
+use crate::{checks, config, mutated};
 
 const CORPUS: &str = include_str!("corpus/bodies.txt");
-
-fn message(notification: Notification) -> String {
-    let Notification { region, count, videos, .. } = notification;
-    let position = "k3f9x2ab-9223372036854775807".parse().expect("a position");
-    Publication { position, region, count, videos, timestamp: Timestamp::now() }.to_json()
-}
-
-/// Checks what holds for any body; answers the message where there is one.
-fn check(body: &[u8]) -> Result<Option<Value>, TestCaseError> {
-    let plain = serde_json::from_slice::<Value>(body);
-    match Notification::parse(body, &Regions::All) {
-        Ok(Post::Publish(notification)) => {
-            let message = message(notification);
-            prop_assert!(message.len() <= 8 * 1024, "{} bytes", message.len());
-            prop_assert!(!message.contains(['\n', '\r']), "{}", message);
-            let message: Value = serde_json::from_str(&message).expect("a message is JSON");
-            let posted = plain.expect("what is published is JSON");
-            let ids = |value: &Value| -> Vec<Value> {
-                value["videos"].as_array().into_iter().flatten().map(|video| video["id"].clone()).collect()
-            };
-            let posted_ids = ids(&posted);
-            prop_assert_eq!(&ids(&message)[..], &posted_ids[..posted_ids.len().min(5)]);
-            prop_assert!(message["count"].as_u64().expect("a number") >= posted_ids.len() as u64);
-            Ok(Some(message))
-        }
-        Ok(Post::NoVideos { .. }) => {
-            prop_assert!(plain.expect("what is answered is JSON")["videos"].as_array().is_none_or(Vec::is_empty));
-            Ok(None)
-        }
-        Err(InvalidPost::Syntax(why)) => {
-            prop_assert!(!why.is_empty());
-            Ok(None)
-        }
-        Err(InvalidPost::Fields(faults)) => {
-            prop_assert!((1..=20).contains(&faults.len()), "{:?}", faults);
-            prop_assert!(faults.iter().all(|fault| fault.pointer.starts_with('#') && !fault.detail.is_empty()));
-            prop_assert!(plain.is_ok(), "a body that is no JSON has no fields: {:?}", faults);
-            Ok(None)
-        }
-    }
-}
 
 /// A title or another text that may be sent.
 fn text() -> impl Strategy<Value = String> {
@@ -78,13 +32,13 @@ proptest! {
 
     #[test]
     fn no_body_breaks_anything(body in prop_oneof![mutated(CORPUS), vec(any::<u8>(), 0..200)]) {
-        check(&body)?;
+        checks::body(&body);
     }
 
     #[test]
     fn what_is_valid_is_sent_as_it_came(videos in vec(video(), 1..8), region in select(vec!["US", "a-b_C9"])) {
         let body = json!({ "region": region, "videos": videos }).to_string();
-        let message = check(body.as_bytes())?.expect("it is published");
+        let message = checks::body(body.as_bytes()).expect("it is published");
         prop_assert_eq!(&message["region"], region);
         prop_assert_eq!(message["count"].as_u64(), Some(videos.len() as u64));
         prop_assert_eq!(message["videos"].as_array().expect("a list"), &videos[..videos.len().min(5)]);
