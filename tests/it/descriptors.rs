@@ -1,5 +1,12 @@
 //! Descriptors that run out: nobody who is in is put out, and who could not get in can once there is room.
 
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+
 use crate::support::{Server, Setup, Socket, post_body, raw::Raw};
 
 /// The hard limit on descriptors, of which the server keeps some for what is no client.
@@ -43,10 +50,35 @@ async fn when_descriptors_run_out_clients_stay_and_others_get_in_later() {
             break;
         }
     }
-    publish(&server, &mut clients, "meanwhile").await;
+    // That was said for want of a descriptor, whether or not one waited for it.
+    for _ in 0..5 {
+        more.push(Raw::connect(&server).await);
+    }
+    // While none can be accepted, to try again costs next to nothing, and those who are in are served.
+    let (began, before) = (Instant::now(), server.processor_time());
+    for number in 0..10 {
+        publish(&server, &mut clients, &format!("meanwhile {number}")).await;
+        assert!(waiting(&server) > 0, "one was accepted");
+        sleep(Duration::from_millis(200)).await;
+    }
+    let (took, spent) = (began.elapsed(), server.processor_time() - before);
+    assert!(spent < took / 10, "{spent:?} of {took:?} went into accepts that fail");
     drop(more);
     clients.push(Socket::open(&server, "").await.0);
     publish(&server, &mut clients, "after").await;
+}
+
+/// How many connections wait to be accepted (proc_net_tcp(5): what a listening socket has to read).
+fn waiting(server: &Server) -> u64 {
+    const LISTENING: &str = "0A";
+    let port = server.address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
+    let table = fs::read_to_string("/proc/net/tcp").expect("the table of connections");
+    let queue = table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_it = fields[1].ends_with(&format!(":{port:04X}")) && fields[3] == LISTENING;
+        is_it.then(|| fields[4].split_once(':').expect("two queues").1.to_owned())
+    });
+    u64::from_str_radix(&queue.expect("the server listens"), 16).expect("hex")
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ fn long_post(id: usize) -> String {
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
     const POSTS: usize = 60;
+    const HEARTBEAT: Duration = Duration::from_millis(300);
     let server = Server::start(&["--heartbeat", "300ms"]).await;
     let (mut socket, mut stream) = (Socket::open(&server, "").await.0, EventStream::connect(&server, "").await);
     let mut stalled_stream = Raw::connect_small(&server.address).unwrap();
@@ -38,6 +39,7 @@ async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
         assert_eq!(socket.publication().await["id"], receipt["id"]);
         assert_eq!(stream.publication().await["id"], receipt["id"]);
     }
+    let posted = Instant::now();
     let reading = async {
         loop {
             select(Box::pin(socket.message()), Box::pin(stream.event())).await;
@@ -63,7 +65,8 @@ async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {
         () = speaking => {}
         () = reading => {}
     }
-    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= 3 * HEARTBEAT, "{:?}", started.elapsed());
+    assert!(posted.elapsed() < 10 * HEARTBEAT, "{:?}", posted.elapsed());
     assert_eq!(server.metric(r#"notifier_dropped_total{reason="stalled"}"#).await, 2.0);
     // What the kernel still held came before the end, and it was far from all.
     let got = stalled_stream.ended().await.len();

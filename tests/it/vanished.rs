@@ -70,6 +70,7 @@ async fn a_host_that_vanishes_is_dropped_after_three_heartbeats_and_nobody_else_
         () = posting => unreachable!("it goes on"),
     };
     println!("dropped after {took:.1?}, at a heartbeat of {HEARTBEAT:?}");
-    assert!(took >= 2 * HEARTBEAT, "{took:?}");
+    // Three, and what the kernel and a busy machine add.
+    assert!((2 * HEARTBEAT..10 * HEARTBEAT).contains(&took), "{took:?}");
     until_clients(&server, "websocket", OTHERS).await;
 }

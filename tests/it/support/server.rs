@@ -25,6 +25,9 @@ use super::answer::Answer;
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the kernel counts processor time in (USER_HZ).
+const TICK: Duration = Duration::from_millis(10);
+
 /// What posts carry, unless a test gives its own.
 pub const TOKEN: &str = "test-token";
 
@@ -233,6 +236,15 @@ impl Server {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).expect("the server runs");
         let line = text.lines().find_map(|line| line.strip_prefix(sum)?.strip_prefix(':')).expect("a sum");
         line.split_whitespace().next().expect("a number").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The time that the process has had on processors, in user mode and in the kernel's (proc(5), `stat`).
+    pub fn processor_time(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the server runs");
+        // The name before them may hold anything, but no other closing parenthesis follows it.
+        let (_, fields) = text.rsplit_once(')').expect("a name in parentheses");
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u32>().expect("a number"));
+        ticks.sum::<u32>() * TICK
     }
 
     pub fn signal(&self, signal: Signal) {
