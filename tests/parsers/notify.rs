@@ -14,15 +14,23 @@ fn text() -> impl Strategy<Value = String> {
     "[^\u{0}-\u{1f}\u{7f}-\u{9f}\u{202a}-\u{202e}\u{2066}-\u{2069}\u{2028}\u{2029}]{0,40}"
 }
 
+/// Any that JSON can have and a browser can read.
+fn number() -> impl Strategy<Value = Value> {
+    use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
+    (POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | ZERO).prop_map(Value::from)
+}
+
 fn video() -> impl Strategy<Value = Value> {
     let id = prop_oneof![
         text().prop_filter("not empty", |id| !id.trim().is_empty()).prop_map(Value::from),
-        any::<u64>().prop_map(Value::from)
+        any::<u64>().prop_map(Value::from),
+        number(),
     ];
-    let more = proptest::collection::btree_map("x[a-z]{0,6}", text(), 0..3);
-    (id, text(), more).prop_map(|(id, title, more): (Value, String, BTreeMap<String, String>)| {
+    let more = prop_oneof![text().prop_map(Value::from), number()];
+    let more = proptest::collection::btree_map("x[a-z]{0,6}", more, 0..3);
+    (id, text(), more).prop_map(|(id, title, more): (Value, String, BTreeMap<String, Value>)| {
         let mut video = json!({ "id": id, "title": title });
-        more.into_iter().for_each(|(name, value)| video[name] = value.into());
+        more.into_iter().for_each(|(name, value)| video[name] = value);
         video
     })
 }
