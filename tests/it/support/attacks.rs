@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::TcpStream,
     task::JoinSet,
     time::sleep,
@@ -29,6 +29,8 @@ pub enum Attack {
     Wordless,
     SlowHeads,
     SlowBodies,
+    /// They announce a body to a route that wants none, or to none, and never send it.
+    MissingBodies,
     SlowFrames,
     /// They shake hands, and neither read nor say anything.
     Silent,
@@ -42,8 +44,17 @@ pub enum Attack {
     Churn,
     /// The same, all as one.
     ChurnOfOne,
+    /// The same, each time with as many regions as may be asked for, which nobody else asks for.
+    ChurnOfRegions,
     WrongTokens,
     RandomRequests,
+    /// Requests that can be read as two.
+    Smuggling,
+    /// A WebSocket is asked for where there is none.
+    Upgrades,
+    /// What is answered from the history, over and over, each time as somebody else.
+    Readiness,
+    Pages,
 }
 
 /// Attackers at work, until this is dropped.
@@ -61,7 +72,7 @@ impl Attackers {
 
 impl Attack {
     /// Each with how many attack at a time.
-    pub const ALL: [(Self, u64); 14] = [
+    pub const ALL: [(Self, u64); 20] = [
         (Self::Wordless, 5000),
         (Self::SlowHeads, 500),
         (Self::SlowBodies, 200),
@@ -74,8 +85,16 @@ impl Attack {
         (Self::Knocks, 20),
         (Self::Churn, 20),
         (Self::ChurnOfOne, 20),
+        (Self::ChurnOfRegions, 200),
         (Self::WrongTokens, 20),
         (Self::RandomRequests, 20),
+        (Self::Smuggling, 20),
+        (Self::Upgrades, 20),
+        (Self::Readiness, 20),
+        (Self::Pages, 20),
+        // More than there is room for. The last, since what was held meanwhile stays with the allocator, and hides what
+        // others need.
+        (Self::MissingBodies, 5000),
     ];
 
     /// Lets so many loose. Must be called within a runtime.
@@ -109,6 +128,12 @@ impl Attack {
                 stream.write_all(head.as_bytes()).await?;
                 slowly(&mut stream, &[b' '; 60_000]).await
             }
+            Self::MissingBodies => {
+                let request = pick(random, &["POST /nothing", "GET /healthz", "GET /", "PUT /ws"]);
+                let head = format!("{request} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+                stream.write_all(head.as_bytes()).await?;
+                until_end(&mut stream).await
+            }
             Self::SlowFrames => {
                 shake_hands(&mut stream, None).await?;
                 stream.write_all(&[0x81, 0xfe, 0x0f, 0xff]).await?;
@@ -116,7 +141,11 @@ impl Attack {
             }
             Self::Silent => {
                 shake_hands(&mut stream, None).await?;
-                std::future::pending().await
+                // Looks, but takes nothing.
+                while !stream.ready(Interest::READABLE).await?.is_read_closed() {
+                    sleep(SLOWLY).await;
+                }
+                Ok(())
             }
             Self::Resets => {
                 shake_hands(&mut stream, Some(random)).await?;
@@ -149,6 +178,11 @@ impl Attack {
             Self::Knocks => Ok(()),
             Self::Churn => shake_hands(&mut stream, Some(random)).await,
             Self::ChurnOfOne => shake_hands(&mut stream, None).await,
+            Self::ChurnOfRegions => {
+                let path = format!("/ws?regions={}", regions_of_its_own(random));
+                ask_for_socket(&mut stream, &path, Some(random)).await?;
+                until_answered(&mut stream).await
+            }
             Self::WrongTokens => {
                 let head = format!(
                     "POST /notify HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nAuthorization: Bearer {}\r\n\
@@ -163,21 +197,100 @@ impl Attack {
                 stream.shutdown().await?;
                 until_end(&mut stream).await
             }
+            Self::Smuggling => {
+                let shapes = smuggled();
+                stream.write_all(shapes[random.below(shapes.len() as u64) as usize].as_bytes()).await?;
+                stream.shutdown().await?;
+                until_end(&mut stream).await
+            }
+            Self::Upgrades => {
+                let path = pick(random, &[&NO_CLIENTS[..], &["/events"]].concat());
+                ask_for_socket(&mut stream, path, Some(random)).await?;
+                until_answered(&mut stream).await
+            }
+            Self::Readiness => over_and_over(&mut stream, "/readyz", random).await,
+            Self::Pages => {
+                let names: Vec<String> = (0..63).map(|number| format!("r{number}")).collect();
+                let path = format!("/notifications?limit=100&regions=US,{}", names.join(","));
+                over_and_over(&mut stream, &path, random).await
+            }
         }
     }
 }
 
-/// Asks for a WebSocket, as whoever `random` chooses, and takes the answer.
+/// Routes that are no client's, and one that is none.
+pub const NO_CLIENTS: [&str; 8] =
+    ["/", "/notify", "/metrics", "/healthz", "/readyz", "/notifications", "/notifier.js", "/nothing"];
+
+/// As many and as long as may be asked for at a time, which nobody else asks for.
+pub fn regions_of_its_own(random: &mut Random) -> String {
+    let names: Vec<String> = (0..64).map(|_| format!("{:032x}", random.next())).collect();
+    names.join(",")
+}
+
+/// Requests that end in two places, as who reads them says: behind the first, another is hidden, which posts.
+pub fn smuggled() -> Vec<String> {
+    let hidden = hidden_post();
+    let length = hidden.len();
+    let shapes = [
+        // What the front reads by its length, and we would by its chunks; and the other way round.
+        format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}", length + 5),
+        format!("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"),
+        format!("Content-Length: 0\r\nContent-Length: {length}\r\n\r\n{hidden}"),
+        format!("Content-Length: {length}, 0\r\n\r\n{hidden}"),
+        format!("Content-Length: +{length}\r\n\r\n{hidden}"),
+        format!("Content-Length: 0x{length:x}\r\n\r\n{hidden}"),
+        format!("Content-Length : {length}\r\n\r\n{hidden}"),
+        format!("Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("Transfer-Encoding:\u{b}chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("X: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{hidden}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n-1\r\n{hidden}"),
+    ];
+    shapes.map(|shape| format!("POST /healthz HTTP/1.1\r\nHost: a\r\n{shape}")).into()
+}
+
+/// A post that all would hear of.
+pub fn hidden_post() -> String {
+    let body = r#"{"region":"US","videos":[{"id":"hidden","title":"Hidden"}]}"#;
+    format!(
+        "POST /notify HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer test-token\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Asks for a WebSocket at `/ws`, as whoever `random` chooses, and takes the answer.
 async fn shake_hands(stream: &mut TcpStream, random: Option<&mut Random>) -> io::Result<()> {
-    let whom = random.map_or(String::new(), |random| {
-        format!("X-Forwarded-For: {}\r\n", Ipv4Addr::from_bits(random.next() as u32 | 0x8000_0000))
-    });
+    ask_for_socket(stream, "/ws", random).await?;
+    until_answered(stream).await
+}
+
+async fn ask_for_socket(stream: &mut TcpStream, path: &str, random: Option<&mut Random>) -> io::Result<()> {
+    let whom = random.map_or(String::new(), somebody);
     let head = format!(
-        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{whom}\
+        "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{whom}\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await?;
-    until_answered(stream).await
+    stream.write_all(head.as_bytes()).await
+}
+
+/// Asks again whenever something of an answer has come, each time as somebody else.
+async fn over_and_over(stream: &mut TcpStream, path: &str, random: &mut Random) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{}\r\n", somebody(random));
+        stream.write_all(request.as_bytes()).await?;
+        if stream.read(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A header that says so to a server that trusts the attackers' address.
+fn somebody(random: &mut Random) -> String {
+    format!("X-Forwarded-For: {}\r\n", Ipv4Addr::from_bits(random.next() as u32 | 0x8000_0000))
 }
 
 async fn slowly(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
@@ -231,11 +344,14 @@ pub fn random_request(random: &mut Random) -> Vec<u8> {
         "x",
         "Range: bytes=0-",
     ];
-    let mut pick = |from: &[&str]| from[random.below(from.len() as u64) as usize].to_owned();
-    let mut request = format!("{} {} HTTP/1.1\r\n", pick(&methods), pick(&paths));
+    let mut request = format!("{} {} HTTP/1.1\r\n", pick(random, &methods), pick(random, &paths));
     for _ in 0..4 {
-        request += &format!("{}\r\n", pick(&headers));
+        request += &format!("{}\r\n", pick(random, &headers));
     }
     request += "\r\nhello";
     request.into_bytes()
+}
+
+fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
+    from[random.below(from.len() as u64) as usize]
 }
