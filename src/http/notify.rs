@@ -118,10 +118,21 @@ async fn read(body: Body) -> Result<Bytes, Rejection> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(Rejection::TooLarge(MAX_BODY));
     }
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    let collected = tokio::time::timeout(BODY_TIMEOUT, collect(Limited::new(body, MAX_BODY))).await;
     match collected.map_err(|_| Rejection::TooSlow)? {
-        Ok(body) => Ok(body.to_bytes()),
+        Ok(body) => Ok(body.into()),
         Err(error) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge(MAX_BODY)),
         Err(error) => Err(Rejection::InvalidJson(format!("the body broke off: {error}"))),
     }
+}
+
+/// Copied as it comes: each piece, however small, would keep the whole buffer that it was read into.
+async fn collect<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) -> Result<Vec<u8>, B::Error> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Some(piece) = frame?.data_ref() {
+            whole.extend_from_slice(piece);
+        }
+    }
+    Ok(whole)
 }

@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use reqwest::{Method, Response};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::support::{EventStream, Server, Socket, post_body, raw::Raw, server::PATIENCE};
@@ -188,4 +190,32 @@ async fn the_head_of_a_request_may_have_16_kib() {
         );
     }
     assert_eq!(server.get("/healthz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_byte_by_byte_costs_no_more_than_one_that_comes_at_once() {
+    const POSTERS: usize = 50;
+    const BYTES: usize = 500;
+    const BOUND: u64 = 8 * 1024 * 1024;
+    let server = Server::start(&[]).await;
+    let mut posters = Vec::new();
+    for _ in 0..POSTERS {
+        let mut raw = Raw::connect(&server).await;
+        raw.0.set_nodelay(true).expect("an option");
+        raw.send(
+            "POST /notify HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer test-token\r\nContent-Length: 60000\r\n\r\n",
+        )
+        .await;
+        posters.push(raw);
+    }
+    let before = server.memory("Pss");
+    for _ in 0..BYTES {
+        for poster in &mut posters {
+            poster.send(" ").await;
+        }
+        // So that the next ones are read by themselves.
+        sleep(Duration::from_millis(1)).await;
+    }
+    let grown = server.memory("Pss").saturating_sub(before);
+    assert!(grown <= BOUND, "{grown} bytes for {} that were sent", POSTERS * BYTES);
 }
