@@ -129,16 +129,14 @@ async fn a_long_time_of_comings_and_goings_leaves_nothing_behind() {
         }
         drop(stalled);
         held.push((Held::settled(&server).await, total.visits));
-        if held.len() == ROUNDS / 3 || Instant::now() >= end && held.len() >= ROUNDS {
+        if held.len() == ROUNDS / 3 {
             rest.push(Rest::watch(&server).await);
         }
     }
-    let [silent, full] = ["silent", "stalled"].map(|reason| format!("notifier_dropped_total{{reason=\"{reason}\"}}"));
-    let (silent, full) = (server.metric(&silent).await, server.metric(&full).await);
-    println!("{total:?}; dropped as silent {silent}, as full {full}; {rest:.0?} at rest; {held:?}");
+    rest.push(Rest::watch(&server).await);
+    println!("{total:?}; {rest:.0?} at rest; {held:?}");
     assert!(standing.try_join_next().is_none(), "a client that stays was ended, or got something out of order");
     assert!(total.refused > 0, "no fault of the disk has shown");
-    assert!(silent + full == (held.len() * 2 * STALLED) as f64, "those that stall are dropped, and nobody else is");
 
     let compared = &held[held.len() / 3..];
     let (early, late) = compared.split_at(compared.len() / 2);
