@@ -129,13 +129,14 @@ async fn slow_attackers_are_ended_by_limits_of_time_and_a_thousand_others_get_ev
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes ten seconds"]
 async fn who_asks_for_regions_of_its_own_costs_a_bounded_amount_and_leaves_nothing_behind() {
-    const WAVES: usize = 4;
+    const WAVES: usize = 20;
     /// Of a client that is there. Its 64 names come to 2 KiB.
     const CLIENT_BOUND: u64 = 8 * 1024;
-    /// What the allocator may keep more of one wave than of another.
-    const SLACK: u64 = 1024 * 1024;
+    /// What the allocator may keep more after one wave than after another: up to 2 MiB were seen in 60 waves, which
+    /// came and went. If the names were kept, these waves would leave 40 MiB.
+    const SLACK: u64 = 6 * 1024 * 1024;
     let mut random = Random::of_this_run();
-    let server = Server::start(&["--max-connections-per-ip", "5000"]).await;
+    let server = Server::start(&["--max-connections-per-ip", "5000", "--handshake-rate-per-ip", "1000000"]).await;
     let before = server.memory("Pss");
     let (mut there, mut gone) = (Vec::new(), Vec::new());
     for _ in 0..WAVES {
