@@ -27,11 +27,12 @@ use crate::{
     forwarded::TrustedProxies,
     history::{History, HistoryError, Retention, memory::MemoryHistory, sqlite},
     http::{
+        assets,
         authorization::{Authorization, Guesses},
-        client, health,
+        health,
         health::Readiness,
         metrics::Exposition,
-        notifications::{self, Recent},
+        notifications::{self, NotificationsState},
         notify::{self, Publisher},
     },
     hub::{Hub, HubOptions},
@@ -56,10 +57,10 @@ const OWN_DESCRIPTORS: u64 = 50;
 /// Those of a shard: its epoll, and the eventfd that ends its wait.
 const SHARD_DESCRIPTORS: u64 = 2;
 
-/// What clients leave to requests that are no clients.
+/// Descriptors that clients leave to connections that are none.
 const REQUEST_DESCRIPTORS: u64 = 50;
 
-/// An address may do at once what its rate allows it in so many seconds, or more.
+/// The least burst of what an address may do: what its rate allows it in so many seconds.
 const BURST_SECONDS: u64 = 10;
 
 /// The server, ready to run.
@@ -109,7 +110,7 @@ impl App {
             HistoryKind::Memory => Arc::new(MemoryHistory::new(retention)),
             HistoryKind::Sqlite => {
                 let history = sqlite::SqliteHistory::open(&data_dir.join("history.db"), retention)?;
-                // Which outlives the app where a request outlives the drain, or where the disk is slow to close it.
+                // The history has it, which outlives the app where a request outlives the drain, or the disk is slow.
                 if let Some(lock) = lock.take() {
                     history.hold(lock);
                 }
@@ -185,7 +186,7 @@ impl App {
                 anonymous: config.allow_anonymous_notify,
                 regions: Arc::new(config.regions.clone()),
             },
-            recent: Recent {
+            recent: NotificationsState {
                 hub: hub.clone(),
                 origins: origins.clone(),
                 proxies: proxies.clone(),
@@ -235,7 +236,7 @@ fn most_clients(connections: u64) -> u64 {
 struct Routes {
     admission: Admission,
     publisher: Publisher,
-    recent: Recent,
+    recent: NotificationsState,
     readiness: Readiness,
     exposition: Exposition,
     origins: Arc<Origins>,
@@ -251,16 +252,16 @@ impl Routes {
             .with_state(self.admission)
             .route("/notifications", get(notifications::notifications))
             .with_state(self.recent)
-            .route("/notifier.js", get(client::script))
-            .route("/notifier.esm.js", get(client::module))
-            .route("/notifier.d.ts", get(client::types))
+            .route("/notifier.js", get(assets::script))
+            .route("/notifier.esm.js", get(assets::module))
+            .route("/notifier.d.ts", get(assets::types))
             // Before CORS, which answers the preflights that no method takes.
             .method_not_allowed_fallback(async || Rejection::MethodNotAllowed)
             .layer(cors(self.origins));
         let rest = Router::new()
             .route("/notify", post(notify::notify))
             .with_state(self.publisher)
-            .route("/", get(client::page))
+            .route("/", get(assets::page))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .with_state(self.readiness)

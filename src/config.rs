@@ -46,8 +46,8 @@ pub struct Config {
     )]
     pub listen: Vec<Listen>,
 
-    /// Folder of history.db and notify.token; one process at a time
-    #[arg(long, env = "NOTIFIER_DATA_DIR", default_value = "./data", value_name = "FOLDER")]
+    /// Directory of history.db and notify.token; one process at a time
+    #[arg(long, env = "NOTIFIER_DATA_DIR", default_value = "./data", value_name = "DIR")]
     pub data_dir: PathBuf,
 
     /// Where publications are kept
@@ -62,11 +62,11 @@ pub struct Config {
     #[arg(long, env = "NOTIFIER_HISTORY_MAX_AGE", default_value = "24h", value_parser = positive_duration, value_name = "TIME")]
     pub history_max_age: Duration,
 
-    /// The most publications that a client which comes back is caught up on
+    /// The most missed publications that a client which comes back is sent
     #[arg(long, env = "NOTIFIER_REPLAY_MAX", default_value = "1000", value_name = "N")]
     pub replay_max: u32,
 
-    /// What posts must carry as bearer token; several with commas, to rotate [default: drawn at the first start]
+    /// Bearer token for posts; several with commas, to rotate [default: generated at the first start]
     #[arg(
         long,
         env = "NOTIFIER_TOKEN",
@@ -81,7 +81,7 @@ pub struct Config {
     #[arg(long, env = "NOTIFIER_ALLOW_ANONYMOUS_NOTIFY", value_parser = BoolishValueParser::new())]
     pub allow_anonymous_notify: bool,
 
-    /// What /metrics asks for as bearer token [default: the token of posts]
+    /// Bearer token for /metrics [default: the token for posts]
     #[arg(long, env = "NOTIFIER_METRICS_TOKEN", hide_env_values = true, value_parser = token, value_name = "TOKEN")]
     pub metrics_token: Option<String>,
 
@@ -89,7 +89,7 @@ pub struct Config {
     #[arg(long, env = "NOTIFIER_ALLOWED_ORIGINS", default_value = "*", value_name = "ORIGINS")]
     pub allowed_origins: Origins,
 
-    /// The regions that may be posted to, with commas between them [default: any]
+    /// The regions that may be posted to, at most 64, with commas between them [default: any]
     #[arg(long, env = "NOTIFIER_REGIONS", default_value = "", hide_default_value = true, value_name = "REGIONS")]
     pub regions: Regions,
 
@@ -119,7 +119,7 @@ pub struct Config {
     #[arg(long, env = "NOTIFIER_POST_RATE_PER_IP", default_value = "100", value_parser = rate, value_name = "N/s")]
     pub post_rate_per_ip: u64,
 
-    /// Wrong tokens that one address may send per minute before none of its tokens is looked at
+    /// Wrong tokens that one address may send per minute; beyond that all its tokens are refused
     #[arg(
         long,
         env = "NOTIFIER_WRONG_TOKEN_RATE_PER_IP",
@@ -144,7 +144,7 @@ pub struct Config {
     )]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// The one header that they tell the client in [default: X-Forwarded-For where there is one, else Forwarded]
+    /// The one header that is believed [default: X-Forwarded-For where there is one, else Forwarded]
     #[arg(long, env = "NOTIFIER_FORWARDED_HEADER", value_enum, value_name = "HEADER")]
     pub forwarded_header: Option<ForwardedHeader>,
 
@@ -152,7 +152,7 @@ pub struct Config {
     #[arg(long, env = "NOTIFIER_HEARTBEAT", default_value = "25s", value_parser = heartbeat, value_name = "TIME")]
     pub heartbeat: Duration,
 
-    /// How long a planned end may take
+    /// How long a planned shutdown may take
     #[arg(long, env = "NOTIFIER_DRAIN", default_value = "8s", value_parser = duration, value_name = "TIME")]
     pub drain: Duration,
 
@@ -168,7 +168,7 @@ pub struct Config {
     #[arg(long, env = "NOTIFIER_DEDUP_WINDOW", default_value = "10m", value_parser = duration, value_name = "TIME")]
     pub dedup_window: Duration,
 
-    /// How log lines look [default: text on a terminal, else json]
+    /// The format of log lines [default: text on a terminal, else json]
     #[arg(long, env = "NOTIFIER_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 }
@@ -283,7 +283,7 @@ fn rate_per_minute(text: &str) -> Result<u64, String> {
 }
 
 fn at_least_one(text: &str) -> Result<u64, String> {
-    // What SQLite and the channel capacities can count.
+    // More than anybody needs, and so few that no product of it overflows.
     const MOST: u64 = 1 << 40;
     text.parse()
         .ok()

@@ -33,10 +33,10 @@ impl TrustedProxies {
     /// None where a trusted proxy on a Unix socket tells nothing.
     pub fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut client = peer.map(|peer| peer.to_canonical());
-        for hop in self.hops(headers) {
-            if client.is_some_and(|address| !self.trust(address)) {
-                break;
-            }
+        let mut hops = self.hops(headers);
+        while client.is_none_or(|address| self.trust(address))
+            && let Some(hop) = hops.next()
+        {
             match hop {
                 Some(address) => client = Some(address),
                 // An unreadable hop hides who is behind it: the last proxy that is known counts.
@@ -55,15 +55,16 @@ impl TrustedProxies {
     ///
     /// Unless it is said which header they write, `X-Forwarded-For` counts where there is one: nearly every proxy
     /// writes it, and one that does passes a `Forwarded` of the client's own making through.
-    fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    /// Read one by one, since a client may have sent thousands that nobody asks for.
+    fn hops<'a>(&self, headers: &'a HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + 'a> {
         let is_there = headers.contains_key(X_FORWARDED_FOR);
         let usual = if is_there { ForwardedHeader::XForwardedFor } else { ForwardedHeader::Forwarded };
         match self.header.unwrap_or(usual) {
             ForwardedHeader::XForwardedFor => {
                 let hops = lines(headers, X_FORWARDED_FOR).flat_map(|line| line.rsplit(|byte| *byte == b','));
-                hops.map(|hop| address(hop.trim_ascii())).collect()
+                Box::new(hops.map(|hop| address(hop.trim_ascii())))
             }
-            ForwardedHeader::Forwarded => lines(headers, FORWARDED).flat_map(elements).map(node).collect(),
+            ForwardedHeader::Forwarded => Box::new(lines(headers, FORWARDED).flat_map(elements).map(node)),
         }
     }
 }
@@ -72,7 +73,7 @@ impl TrustedProxies {
 ///
 /// An IPv4 address that a translator wrote as IPv6 (RFC 6052 §2.1) is one user's still, not one with all others in that
 /// /64.
-pub fn counted(address: IpAddr) -> IpAddr {
+pub fn limit_key(address: IpAddr) -> IpAddr {
     const TRANSLATED: u128 = 0x0064_ff9b << 96;
 
     match address.to_canonical() {
@@ -270,17 +271,17 @@ mod tests {
 
     #[test]
     fn an_ipv6_user_is_counted_by_its_network() {
-        assert_eq!(counted("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1:2::");
-        assert_eq!(counted("1.2.3.4".parse().unwrap()).to_string(), "1.2.3.4");
+        assert_eq!(limit_key("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1:2::");
+        assert_eq!(limit_key("1.2.3.4".parse().unwrap()).to_string(), "1.2.3.4");
     }
 
     #[test]
     fn an_ipv4_user_counts_as_one_whatever_ipv6_its_address_is_written_in() {
         for address in ["::ffff:1.2.3.4", "64:ff9b::1.2.3.4", "64:ff9b::102:304"] {
-            assert_eq!(counted(address.parse().unwrap()).to_string(), "1.2.3.4");
+            assert_eq!(limit_key(address.parse().unwrap()).to_string(), "1.2.3.4");
         }
         // Beside the well-known prefix nobody can tell where the address stands (RFC 6052 §2.2).
-        assert_eq!(counted("64:ff9b:0:0:1::102:304".parse().unwrap()).to_string(), "64:ff9b::");
-        assert_eq!(counted("64:ff9b:1::1.2.3.4".parse().unwrap()).to_string(), "64:ff9b:1::");
+        assert_eq!(limit_key("64:ff9b:0:0:1::102:304".parse().unwrap()).to_string(), "64:ff9b::");
+        assert_eq!(limit_key("64:ff9b:1::1.2.3.4".parse().unwrap()).to_string(), "64:ff9b:1::");
     }
 }

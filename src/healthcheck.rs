@@ -1,4 +1,4 @@
-//! `video-notifier healthcheck`: asks the server that runs with the same flags whether it is alive, so that an image
+//! `video-notifier healthcheck`: asks the server at the first `--listen` address whether it is alive, so that an image
 //! needs no `curl` for it.
 
 use std::{

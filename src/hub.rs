@@ -40,8 +40,11 @@ const WINDOW_BYTES: usize = 32 * 1024 * 1024;
 /// How many subscriptions may read the store at a time; the others wait, and their positions with them.
 const READERS: usize = 4;
 
-/// How many may beside them for `/notifications`: neither has to wait for the other.
+/// How many reads for `/notifications` may run at a time; counted apart, so that neither kind waits for the other.
 const LIST_READERS: usize = 2;
+
+/// How many publications of a list are read at a time: whoever takes a list slowly has no more of it held for it.
+const LIST_PAGE: usize = 8;
 
 /// How long such a read may take, with the wait for it.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
@@ -304,6 +307,13 @@ impl Hub {
         heartbeat.pace(|| self.measure_pace())
     }
 
+    /// From now on the pace is that of all who are connected now: as they leave, those who are told later would
+    /// otherwise be told to come back sooner, on top of the others.
+    pub fn keep_pace(&self) {
+        let mut heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+        heartbeat.keep_pace(|| self.measure_pace());
+    }
+
     fn measure_pace(&self) -> Pace {
         let clients = self.lock_subscribers().total;
         Pace::of(clients, self.options.refetch_rate, self.options.reconnect_rate)
@@ -345,19 +355,21 @@ impl Hub {
         Recent { entries, head: window.head }
     }
 
-    /// What was found, encoded; what is no longer in memory is read, and left out where it was trimmed meanwhile.
+    /// The next few of what was found, encoded; what is no longer in memory is read, and left out where it was trimmed
+    /// meanwhile.
     ///
     /// # Errors
     /// When something can't be read, or not in time.
-    pub async fn load(&self, recent: &Recent) -> Result<Vec<Frame>, HistoryError> {
-        let in_store = recent.entries.iter().filter(|entry| entry.published.is_none()).map(|entry| entry.offset);
+    pub async fn load(&self, recent: &mut Recent) -> Result<Vec<Frame>, HistoryError> {
+        let page: Vec<Entry> = recent.entries.drain(..LIST_PAGE.min(recent.count())).collect();
+        let in_store = page.iter().filter(|entry| entry.published.is_none()).map(|entry| entry.offset);
         let in_store: Vec<Offset> = in_store.collect();
         let read = if in_store.is_empty() { Vec::new() } else { self.find(recent.head.epoch, in_store).await? };
         let frame = |entry: &Entry| match &entry.published {
             Some(published) => Some(published.frame.clone()),
             None => read.iter().find(|it| it.position.offset == entry.offset).map(Frame::publication),
         };
-        Ok(recent.entries.iter().filter_map(frame).collect())
+        Ok(page.iter().filter_map(frame).collect())
     }
 
     /// Reads publications for one who asks for a list and may not wait for the answer.
@@ -390,15 +402,15 @@ impl Hub {
     }
 }
 
-/// Recent publications that were found, some perhaps no longer in memory.
+/// Recent publications that were found, some perhaps no longer in memory; [`Hub::load`] takes them out.
 pub struct Recent {
-    entries: Vec<Entry>,
+    entries: VecDeque<Entry>,
     /// Where a subscription goes on after them.
     pub head: Position,
 }
 
 impl Recent {
-    /// How many they are.
+    /// How many are left.
     pub fn count(&self) -> usize {
         self.entries.len()
     }
@@ -679,18 +691,25 @@ pub(crate) fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 #[derive(Debug, Default)]
 struct Heartbeat {
     pace: Option<(Instant, Pace)>,
+    is_kept: bool,
     frame: Option<((Position, Pace), Frame)>,
 }
 
 impl Heartbeat {
     fn pace(&mut self, measure: impl FnOnce() -> Pace) -> Pace {
         match self.pace {
-            Some((measured, pace)) if measured.elapsed() < PACE_LIFETIME => pace,
+            Some((measured, pace)) if self.is_kept || measured.elapsed() < PACE_LIFETIME => pace,
             _ => {
                 let pace = measure();
                 self.pace = Some((Instant::now(), pace));
                 pace
             }
+        }
+    }
+
+    fn keep_pace(&mut self, measure: impl FnOnce() -> Pace) {
+        if !std::mem::replace(&mut self.is_kept, true) {
+            self.pace = Some((Instant::now(), measure()));
         }
     }
 }
@@ -815,27 +834,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_is_read_at_once_however_long_it_is() {
+    async fn the_pace_follows_the_clients_until_it_is_kept() {
+        let (hub, _) = hub_over_a_store().await;
+        let window = || hub.pace().reconnect_window_ms;
+        let subscribers = |count| (0..count).map(|_| hub.start(Regions::All, None)).collect::<Vec<_>>();
+        let some = subscribers(10_000);
+        assert_eq!(
+            window(),
+            Pace::of(10_000, hub.options.refetch_rate, hub.options.reconnect_rate).reconnect_window_ms
+        );
+        let more = subscribers(10_000);
+        hub.keep_pace();
+        let kept = window();
+        assert_eq!(kept, Pace::of(20_000, hub.options.refetch_rate, hub.options.reconnect_rate).reconnect_window_ms);
+        drop((some, more));
+        tokio::time::advance(2 * PACE_LIFETIME).await;
+        hub.keep_pace();
+        assert_eq!(window(), kept);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_read_a_few_at_a_time() {
         let (hub, store) = hub_over_a_store().await;
-        store.answers.add_permits(1);
-        let recent = hub.recent(&Regions::All, None, 100);
+        let mut recent = hub.recent(&Regions::All, None, 100);
         assert_eq!(recent.count(), 30);
-        let frames = hub.load(&recent).await.expect("the store answers");
+        let mut frames = Vec::new();
+        for reads in 1..=4 {
+            store.answers.add_permits(1);
+            let page = hub.load(&mut recent).await.expect("the store answers");
+            assert!(page.len() <= LIST_PAGE);
+            frames.extend(page);
+            assert_eq!(store.asked.load(Ordering::Relaxed), reads);
+        }
+        assert_eq!((frames.len(), recent.count()), (30, 0));
         let ids = frames.iter().map(|frame| String::from_utf8_lossy(frame.json()).into_owned());
         for (json, id) in ids.zip((0..30).rev()) {
             assert!(json.contains(&format!(r#""id":{id},"#)), "{json}");
         }
-        assert_eq!((frames.len(), store.asked.load(Ordering::Relaxed)), (30, 1));
         // What is in memory asks nobody.
-        let newest = hub.recent(&Regions::All, None, 1);
-        assert_eq!(hub.load(&newest).await.expect("it is in memory").len(), 1);
-        assert_eq!(store.asked.load(Ordering::Relaxed), 1);
+        let mut newest = hub.recent(&Regions::All, None, 1);
+        assert_eq!(hub.load(&mut newest).await.expect("it is in memory").len(), 1);
+        assert_eq!(store.asked.load(Ordering::Relaxed), 4);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_hangs_is_asked_for_few_lists_and_nobody_waits_for_long() {
         let (hub, store) = hub_over_a_store().await;
-        let ask = async || hub.load(&hub.recent(&Regions::All, None, 100)).await;
+        let ask = async || hub.load(&mut hub.recent(&Regions::All, None, 100)).await;
         for _ in 0..3 {
             let start = Instant::now();
             let answers = join_all((0..100).map(|_| ask())).await;
@@ -849,7 +894,7 @@ mod tests {
         assert_eq!(hub.read(Position { offset: 0, ..hub.head() }).await.expect("a page").publications.len(), PAGE);
         assert_eq!(start.elapsed(), Duration::ZERO);
         store.answers.add_permits(LIST_READERS + 1);
-        assert_eq!(ask().await.expect("the store answers").len(), 30);
+        assert_eq!(ask().await.expect("the store answers").len(), LIST_PAGE);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!     -> the Hub tails the history -> tokio broadcast -> Shard: Subscription, Connection -> socket -> notifier.js
 //! ```
 //!
-//! The modules below stand in the order of that flow; each uses only those above it, and `app` alone names concrete
+//! The modules below stand in order of dependency: each uses only those above it, and `app` alone names concrete
 //! histories and transports. `docs/ARCHITECTURE.md` tells why, and `docs/PROTOCOL.md` what goes over the wire.
 
 // The values: one that exists is valid.

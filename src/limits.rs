@@ -1,4 +1,4 @@
-//! Permits: how many clients may be connected. How often somebody may do something is in [`rates`](crate::rates).
+//! Permits: how many connections there may be at a time. How often somebody may do something is in [`rates`](crate::rates).
 
 use std::{
     collections::HashMap,
@@ -6,9 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::forwarded::counted;
+use crate::forwarded::limit_key;
 
-/// Counts connected clients, in all and by address.
+/// Counts permits in use, in all and by address: one of these is for clients, another for connections that are none
+/// ([`pending`](crate::pending)).
 pub struct Limits {
     max_connections: u64,
     max_connections_per_address: u64,
@@ -21,7 +22,7 @@ struct Connected {
     by_address: HashMap<IpAddr, u64>,
 }
 
-/// One connected client; it counts until this is dropped.
+/// One place; it is taken until this is dropped.
 pub struct Permit {
     limits: Arc<Limits>,
     address: Option<IpAddr>,
@@ -43,7 +44,7 @@ impl Limits {
 
     /// Admits a client; one without an address (a silent proxy on a Unix socket) counts in all only.
     pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
-        let address = address.map(counted);
+        let address = address.map(limit_key);
         let mut connected = self.lock();
         if connected.total >= self.max_connections {
             return Err(Refusal::Full);

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 /// From the sockets to the last client. The ports come first: where one is in use, nothing else is touched.
 async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), StartError> {
-    // Before anything that may take long: to the first process of a container a signal that it does not expect is none.
+    // Before anything that may take long: as the first process of a container it ignores what it has no handler for.
     let mut asked = Box::pin(shutdown::signalled());
     let descriptors = raise_descriptors();
     let listeners = listen(config, handed.map_err(StartError::Handed)?)?;
@@ -135,7 +135,7 @@ fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    // None is no limit; the kernel's own table ends here.
+    // None is no limit; Linux's own ceiling (fs.nr_open) is this by default.
     now.unwrap_or(1 << 20)
 }
 

@@ -1,9 +1,6 @@
-//! Faults of ours that come up as panics: what one of them costs ends where it is contained.
+//! Contains panics, so that a fault of ours costs one client, one post or one retry, and never the process.
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures_util::FutureExt;
 
@@ -12,16 +9,15 @@ compile_error!("a panic has to cost one client, not the process: build with pani
 
 /// Does `work`. None where it panicked: that is logged, and what it was about to do is left as it is.
 pub fn contain<T>(what: &str, work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| report(what, &*panic)).ok()
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| report(what)).ok()
 }
 
 /// As [`contain`], for what waits.
 pub async fn contain_async<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| report(what, &*panic)).ok()
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| report(what)).ok()
 }
 
-fn report(what: &str, panic: &(dyn Any + Send)) {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-    tracing::error!(panic = text, "{what} broke");
+/// Tells what it cost; the hook ([`logs`](crate::logs)) has told what it was.
+fn report(what: &str) {
+    tracing::error!("{what} broke");
 }

@@ -23,10 +23,11 @@ use crate::{
     metrics::Metrics,
 };
 
-/// As many as wait in the kernel to be accepted; at most, a storm of clients is half here and half there.
+/// The most connections that are no clients: as many as the kernel lets wait to be accepted.
 const MOST: u64 = 4096;
 
-/// Even where clients have all descriptors that may be theirs, or an address few, somebody has to be told so.
+/// The fewest of them, also where clients have all descriptors, or an address its due: only who is accepted can be told
+/// 503 or 429.
 const FEWEST: u64 = 16;
 
 /// All connections that are no clients.
@@ -147,6 +148,15 @@ impl PendingConnection {
     /// It waits no more: its request is worked on, and it stays. Returns false where it had to make room before.
     pub fn go_on(&self) -> bool {
         self.leave(&mut self.pending.waiting())
+    }
+
+    /// What it waits for, if it does.
+    pub fn awaited(&self) -> Option<Wait> {
+        let turn = self.turn.load(Ordering::Relaxed);
+        let waiting = self.pending.waiting();
+        [Wait::Request, Wait::NextRequest, Wait::Progress]
+            .into_iter()
+            .find(|wait| waiting.crowds[*wait as usize].contains_key(&turn))
     }
 
     fn leave(&self, waiting: &mut Waiting) -> bool {

@@ -145,7 +145,7 @@ pub enum Message {
     Reconnect { after_ms: u64 },
 }
 
-/// Over how long the clients should spread what they would else do all at once, in milliseconds.
+/// Over how long the clients should spread what they would otherwise do at once, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Pace {
     /// Their own requests to the site after a publication.
@@ -217,7 +217,7 @@ impl Disconnect {
             Self::ProtocolError => "not a WebSocket frame",
             Self::InvalidText => "text must be UTF-8",
             Self::Binary => "binary messages are not supported",
-            Self::TooBig => "messages may have 4 KiB",
+            Self::TooBig => "messages are limited to 4 KiB",
             Self::Flood => "too many messages",
             Self::BadRequest => "regions can't be read: short names with commas between them",
             Self::OriginNotAllowed => "this origin is not allowed",

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::forwarded::counted;
+use crate::forwarded::limit_key;
 
 /// A burst, and after how long one more may follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct TooOften {
     pub wait: Duration,
 }
 
-/// One rate for each address; a network of IPv6 is one (see [`counted`]).
+/// One rate for each address; a network of IPv6 is one (see [`limit_key`]).
 pub struct Rates {
     act: Act,
     rate: Rate,
@@ -137,7 +137,7 @@ impl Rates {
         let Some(address) = address else { return Ok(()) };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.forget(now);
-        let bucket = known.buckets.entry(counted(address)).or_insert_with(|| Bucket::full(now));
+        let bucket = known.buckets.entry(limit_key(address)).or_insert_with(|| Bucket::full(now));
         take(bucket).map_err(|wait| TooOften { act: self.act, wait })
     }
 }

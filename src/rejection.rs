@@ -27,7 +27,7 @@ pub enum Rejection {
     InvalidJson(String),
     /// The body parses, but fields are wrong.
     InvalidFields(Vec<FieldError>),
-    /// The query names no regions.
+    /// The regions of the query can't be read, or are too many.
     InvalidRegions(InvalidRegions),
     /// The body is longer than so many bytes.
     TooLarge(usize),
@@ -148,7 +148,7 @@ impl Rejection {
                 .collect::<Vec<_>>()
                 .join("; "),
             Self::InvalidRegions(error) => error.to_string(),
-            Self::TooLarge(limit) => format!("a body may have {limit} bytes"),
+            Self::TooLarge(limit) => format!("the body is longer than {limit} bytes"),
             Self::TooSlow => "the body did not arrive in time".into(),
             Self::Unauthorized => "send the header Authorization: Bearer TOKEN with the server's token".into(),
             Self::Forbidden(why) => (*why).into(),
@@ -159,13 +159,18 @@ impl Rejection {
             Self::Refused(Refusal::AddressFull) => "this address has as many connections as it may".into(),
             Self::TooOften(TooOften { act, .. }) => match act {
                 Act::Handshake => "this address has connected too often".into(),
-                Act::Replay => "this address has been caught up too often; come back with the same position".into(),
+                Act::Replay => {
+                    "this address was sent too many past publications; come back with the same position".into()
+                }
                 Act::Post => "this address has posted too often".into(),
                 Act::WrongToken => "this address has sent too many wrong tokens; no other is looked at for now".into(),
             },
-            Self::KeyReused => "this Idempotency-Key came with another notification before".into(),
-            Self::Unavailable => "nothing was published; post again with the same Idempotency-Key".into(),
-            Self::Draining => "the server is about to end".into(),
+            Self::KeyReused => "this Idempotency-Key was used for another notification".into(),
+            Self::Unavailable => {
+                "the history does not answer now; try again after Retry-After, a post with the same Idempotency-Key"
+                    .into()
+            }
+            Self::Draining => "the server is shutting down".into(),
             Self::Internal => "the fault is the server's; see its log".into(),
         }
     }

@@ -34,7 +34,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::yield_now,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tower::Service;
 
@@ -72,8 +72,11 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a connection without a request outlives the start of the end: far above any proxy's distance.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How many are accepted before other tasks have their turn: in a flood of connects, posts and the hub would else wait
-/// for hundreds of strangers each time.
+/// How long a client that takes its answer slowly may go on from then, or one whose body nobody wants.
+const SLOW_LINGER: Duration = Duration::from_secs(2);
+
+/// How many are accepted before other tasks have their turn: in a flood of connects, posts and the hub would
+/// otherwise wait for hundreds of strangers each time.
 const ACCEPTS_IN_A_ROW: usize = 16;
 
 /// How long all others have instead where each newcomer takes the place of one that has not asked yet.
@@ -270,7 +273,12 @@ impl Server {
                 () = line.pending.crowded_out() => return,
                 () = self.lingered() => {
                     connection.as_mut().graceful_shutdown();
-                    poll_fn(|context| line.poll(connection.as_mut(), context)).await
+                    tokio::select! {
+                        // First: what has come by now is read, and answered where it is a whole request.
+                        biased;
+                        result = poll_fn(|context| line.poll(connection.as_mut(), context)) => result,
+                        () = outstayed(&line.pending) => return,
+                    }
                 }
             }
         };
@@ -282,7 +290,7 @@ impl Server {
     }
 
     /// Asks the router, then sees to it that the connection is fit for the next request or says that it ends: a proxy
-    /// that keeps connections would else lose the post of somebody else on it.
+    /// that keeps connections would otherwise lose the next post on it.
     async fn answer(&self, mut request: Request<Incoming>, peer: Peer, line: Arc<Line>) -> Response {
         if !line.pending.go_on() {
             // It has made room for another one, and is about to be cut: nothing may come of what it asks.
@@ -315,6 +323,21 @@ impl Server {
         line.state().is_answered = true;
         let is_last = self.shutdown.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
         if is_unfit || is_last { last(response) } else { response }
+    }
+}
+
+/// Returns once a connection only waits for its client, in the end of the process: at once where the head of a request is
+/// not there, and soon where an answer is taken slowly. A request that is worked on, a post's body that comes slowly
+/// with it, has the time that the end has.
+async fn outstayed(pending: &PendingConnection) {
+    let until = Instant::now() + SLOW_LINGER;
+    loop {
+        match pending.awaited() {
+            Some(Wait::Progress) if Instant::now() < until => {}
+            Some(_) => return,
+            None => {}
+        }
+        sleep(LINGER).await;
     }
 }
 

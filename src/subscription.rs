@@ -286,8 +286,8 @@ impl Feed {
         }
     }
 
-    /// What of a page is for the subscription that it was read for, oldest first; each is given out by [`Subscription::given`]. None where
-    /// the store did not answer: the position is kept, so the client waits and misses nothing.
+    /// What of a page is for the subscription that it was read for, oldest first; [`Subscription::given`] notes each
+    /// that is given out. Empty where the store did not answer: the position is kept, so the client misses nothing.
     ///
     /// # Errors
     /// When the position is lost; the client has to start again.

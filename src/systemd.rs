@@ -46,7 +46,7 @@ pub fn stopping() {
     tell("STOPPING=1");
 }
 
-/// Says for ever that the process is alive, twice in the time after which it would else be started anew.
+/// Says that the process is alive, twice as often as asked for, until it ends; nothing where the manager does not ask.
 pub async fn feed_watchdog() {
     let period = env::var("WATCHDOG_USEC").ok().and_then(|period| period.parse().ok());
     let Some(period) = period.map(Duration::from_micros) else { return };

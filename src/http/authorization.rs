@@ -17,7 +17,7 @@ use axum::http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
-    forwarded::counted,
+    forwarded::limit_key,
     rates::{Act, Rate, Rates},
     rejection::Rejection,
     token::Tokens,
@@ -56,7 +56,7 @@ impl Guesses {
 
     fn check(&self, address: Option<IpAddr>, is_right: bool) -> Result<(), Rejection> {
         // All who are not known (behind a silent proxy on a Unix socket) are one; this address is nobody's.
-        let address = counted(address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
+        let address = limit_key(address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.get(&address).is_none_or(|proof| proof.elapsed() > PROVEN_FOR) {
             self.wrong.ask(Some(address))?;

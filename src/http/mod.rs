@@ -1,7 +1,7 @@
 //! The routes beside the transports.
 
+pub mod assets;
 pub mod authorization;
-pub mod client;
 pub mod health;
 pub mod metrics;
 pub mod notifications;

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
+    body::Body,
     extract::{RawQuery, State},
     http::{HeaderMap, header},
     response::IntoResponse,
 };
+use futures_util::{StreamExt, future, stream};
 
 use crate::{
     forwarded::TrustedProxies,
-    hub::Hub,
+    history::HistoryError,
+    hub::{Hub, Recent},
     origin::Origins,
     rates::Rates,
     region::Regions,
@@ -23,7 +26,7 @@ const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
 #[derive(Clone)]
-pub struct Recent {
+pub struct NotificationsState {
     pub hub: Arc<Hub>,
     pub origins: Arc<Origins>,
     pub proxies: Arc<TrustedProxies>,
@@ -33,7 +36,7 @@ pub struct Recent {
 
 /// Answers with the publications and the position from which a subscription goes on after them.
 pub async fn notifications(
-    State(Recent { hub, origins, proxies, replays }): State<Recent>,
+    State(NotificationsState { hub, origins, proxies, replays }): State<NotificationsState>,
     Extension(peer): Extension<Peer>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -49,14 +52,43 @@ pub async fn notifications(
     let recent = hub.recent(&regions, before, limit);
     // Before anything is read or encoded; also who gets nothing has it looked for.
     replays.take(proxies.client(peer.0, &headers), recent.count().max(1) as u64)?;
-    let frames = hub.load(&recent).await?;
-    let mut body = br#"{"notifications":["#.to_vec();
-    for (index, frame) in frames.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
+    let mut list = List { hub, recent, comma: false };
+    // While a status can still tell that the history does not answer.
+    let first = [br#"{"notifications":["#, &list.piece().await?[..]].concat();
+    let rest = stream::try_unfold(list, |mut list| async {
+        if list.recent.count() == 0 {
+            return Ok(None);
         }
-        body.extend_from_slice(frame.json());
-    }
-    body.extend_from_slice(format!(r#"],"position":"{}"}}"#, recent.head).as_bytes());
+        let piece = list.piece().await.inspect_err(|error| tracing::warn!(%error, "a list ends in the middle"))?;
+        Ok::<_, HistoryError>(Some((piece, list)))
+    });
+    let body = Body::from_stream(stream::once(future::ok(first)).chain(rest));
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body))
+}
+
+/// An answer that is made as it is taken: whoever takes it slowly has one piece of it held here, not all.
+struct List {
+    hub: Arc<Hub>,
+    recent: Recent,
+    /// Whether one of them is out.
+    comma: bool,
+}
+
+impl List {
+    /// The next few publications as JSON, with the end of the list behind the last.
+    async fn piece(&mut self) -> Result<Vec<u8>, HistoryError> {
+        let frames = self.hub.load(&mut self.recent).await?;
+        let mut piece = Vec::new();
+        for frame in &frames {
+            // What was trimmed meanwhile leaves no comma.
+            if std::mem::replace(&mut self.comma, true) {
+                piece.push(b',');
+            }
+            piece.extend_from_slice(frame.json());
+        }
+        if self.recent.count() == 0 {
+            piece.extend_from_slice(format!(r#"],"position":"{}"}}"#, self.recent.head).as_bytes());
+        }
+        Ok(piece)
+    }
 }

@@ -393,6 +393,7 @@ impl<S: Read + Write> Shard<S> {
 
     /// Everybody is told to come back; nobody is taken in any more.
     pub fn drain(&mut self) {
+        self.connections.hub.keep_pace();
         self.offer();
         self.draining = true;
         let open: Vec<usize> = self.clients.iter().map(|(key, _)| key).filter(|key| self.is_open(*key)).collect();
@@ -504,6 +505,7 @@ impl<S: Read + Write> Shard<S> {
             // A stream has nothing to say; what comes all the same is bounded like everything else.
             (_, Wire::Chunks | Wire::Plain) => {
                 if !client.connection.may_say_more(self.connections.message_rate) {
+                    self.connections.metrics.disconnected(Disconnect::Flood);
                     self.remove(key);
                 }
             }
@@ -583,13 +585,14 @@ impl<S: Read + Write> Shard<S> {
         }
     }
 
-    /// Ends the connection once everything is written.
+    /// Ends the connection once everything is written, or after the time that a client has to answer a close frame.
     fn end(&mut self, key: usize) {
         let client = &mut self.clients[key];
         client.stage = Stage::Ending;
         if client.outbox.is_none() {
-            self.remove(key);
+            return self.remove(key);
         }
+        self.closing.push_back((Instant::now() + CLOSE_TIMEOUT, Id { key, serial: client.serial }));
     }
 
     /// The client is none any more, though its socket may still be open.

@@ -96,6 +96,30 @@ async fn a_client_that_falls_behind_and_reads_on_misses_nothing() {
 }
 
 #[tokio::test]
+async fn a_list_that_nobody_takes_is_not_held_for_them() {
+    const ASKING: u64 = 200;
+    const WHOLE: u64 = 100 * 7 * 1024;
+    let server = Server::start(&["--history", "memory", "--replay-rate-per-ip", "1000000"]).await;
+    for id in 0..100 {
+        server.publish(long_post(id)).await;
+    }
+    let before = server.memory("Pss");
+    let mut lists = Vec::new();
+    for _ in 0..ASKING {
+        let mut raw = Raw::connect_small(&server.address).expect("a connection");
+        raw.send("GET /notifications?limit=100 HTTP/1.0\r\n\r\n").await;
+        let head = raw.head().await;
+        assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+        lists.push(raw);
+    }
+    let held = server.memory("Pss").saturating_sub(before) / ASKING;
+    println!("{held} bytes are held for each");
+    assert!(held < WHOLE / 4, "{held} bytes of {WHOLE}");
+    let list = lists.pop().expect("one of them").read_to_end().await;
+    assert_eq!(list.matches("new_trending").count(), 100, "{} bytes", list.len());
+}
+
+#[tokio::test]
 async fn a_server_that_stood_still_drops_nobody_for_its_own_silence() {
     let server = Server::start(&["--heartbeat", "100ms"]).await;
     let mut sockets = join_all((0..20).map(|_| Socket::open(&server, ""))).await;

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use libfuzzer_sys::fuzz_target;
 use video_notifier::{
     config::ForwardedHeader,
-    forwarded::{TrustedProxies, counted},
+    forwarded::{TrustedProxies, limit_key},
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -53,7 +53,7 @@ fn check(peer: Option<IpAddr>, header: Option<ForwardedHeader>, headers: &Header
     if who != peer.map(|peer| peer.to_canonical()) {
         let who = who.expect("a proxy with an address has it for its client's, where it tells none");
         assert!(values.iter().any(|value| names(value, who)), "{who} of {headers:?}");
-        assert_eq!(counted(counted(who)), counted(who));
+        assert_eq!(limit_key(limit_key(who)), limit_key(who));
     }
     // What does not count changes nothing, nor how the list is cut into headers, unless it is cut within quotes.
     let mut alone = headers.clone();
