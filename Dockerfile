@@ -25,17 +25,16 @@ RUN cargo build --release --locked
 
 # The root file system of the image: the binary and the libraries that ldd
 # finds, with Debian's own records of them, so that scanners still see what is
-# in there and in which version, and the certificates for outgoing TLS.
+# in there and in which version.
 RUN install -D target/release/video-notifier /image/usr/local/bin/video-notifier \
     && ldd /image/usr/local/bin/video-notifier | grep --only-matching '/lib[^ ]*' \
         | xargs cp --parents --dereference --target-directory /image \
-    && mkdir -p /image/etc/ssl/certs /image/var/lib/dpkg/status.d \
+    && mkdir -p /image/etc /image/var/lib/dpkg/status.d \
     && for package in libc6 libgcc-s1; do \
         dpkg-query --status "$package" > "/image/var/lib/dpkg/status.d/$package" \
         && cp --parents "/usr/share/doc/$package/copyright" /image || exit 1; \
     done \
     && cp --dereference /etc/os-release /image/etc/os-release \
-    && cp --dereference /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
     && install --directory --mode=0700 /volume/data
 
 FROM scratch

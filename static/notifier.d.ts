@@ -1,4 +1,4 @@
-/** A video, as it was posted; fields beyond these pass through. */
+/** A video as it was posted, but for `id`, which is text also where it was a number; fields beyond these pass through. */
 export interface Video {
   id: string;
   title: string;
@@ -17,7 +17,7 @@ export interface Notification {
   count: number;
   /** The first of them, at most five. */
   videos: Video[];
-  /** RFC 3339. */
+  /** When the server took it: RFC 3339, UTC. */
   timestamp: string;
 }
 
@@ -40,7 +40,7 @@ export interface Options {
   link?: string;
   /** `false`: no toasts, only events. */
   toasts?: boolean;
-  /** How long a toast stands while nothing holds it. Default 10. */
+  /** In seconds; how long a toast stays while nothing holds it. Default 10. */
   toastSeconds?: number;
   /** The language of the toasts, instead of the page's and the reader's. There are de, en, es, fr, hi, ja, ko and pt. */
   lang?: string;
@@ -102,9 +102,10 @@ export class VideoNotifier extends EventTarget {
   /** What toasts say, by language (`"en"`). Change it, or add a language, before a notifier is made. */
   static texts: Record<string, Texts>;
 
-  /** Connects at once. `url` is the server's `/ws`, and may be relative to the page. */
+  /** Connects at once. `url` is the server's `/ws`, and may be relative to the page. Throws where it is no URL. */
   constructor(url: string | URL, options?: Options);
 
+  /** That of the connection, which the tabs share. */
   readonly state: State;
   /** How far this page has got; null where it has heard nothing yet. */
   readonly position: string | null;
@@ -117,7 +118,7 @@ export class VideoNotifier extends EventTarget {
   close(): void;
   /** Connects at once, in place of the connection there is, of a wait, or after the server refused. */
   reconnect(): void;
-  /** Asks for other regions from now on; none means all. */
+  /** Asks for other regions from now on; none means all. One that is no region name ends in `closed`. */
   setRegions(regions: string[]): void;
   /**
    * Calls `fn` once, at a random moment of the time over which the server wants such requests to be spread, in one of

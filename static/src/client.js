@@ -1,7 +1,7 @@
 /**
  * The notifier as a page sees it. What the connection delivers is put in order here: positions, what was seen before,
- * the list, the page's own listeners, and last the toasts. It knows neither the DOM nor the network: `connection.js`
- * has the one, and `browser.js` hands in the page and its toasts.
+ * the list, the page's own listeners, and last the toasts. It knows neither the network, which `shared.js`
+ * has, nor the DOM: `browser.js` hands in the page and its toasts.
  *
  * @typedef {import("./protocol.js").Notification} Notification
  * @typedef {import("./protocol.js").Message} Message

@@ -22,11 +22,11 @@ import { parse, reaction } from "./protocol.js";
 /** How many heartbeats a connection may be silent before the server is asked whether it is there. */
 const QUIET = 1.25;
 
-/** How long a connection may take to open and to say hello. */
-const OPENING_MS = 15_000;
-
 /** How long the answer to that may take. */
 const ANSWER_MS = 3_500;
+
+/** How long a connection may take to open and to say hello. */
+const OPENING_MS = 15_000;
 
 /** How long a stream is enough. */
 const STREAM_MS = 10 * 60_000;
@@ -88,7 +88,7 @@ export function connection(url, onMessage, onState, runtime) {
       return due;
     },
 
-    /** Before when the server wants no attempt. */
+    /** The server wants no attempt before this. */
     get notBefore() {
       return notBefore;
     },

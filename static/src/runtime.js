@@ -1,6 +1,6 @@
 /**
- * What the client takes from its surroundings beside the page. Tests put their own in its place; the defaults are
- * looked up when they are used, so that importing this in plain Node touches nothing.
+ * What the client takes from its surroundings beside the page. Tests put their own in its place; importing the
+ * defaults touches nothing that plain Node has not.
  *
  * @typedef {object} Runtime
  * @property {(url: string) => Socket} connect by WebSocket

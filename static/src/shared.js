@@ -28,7 +28,7 @@
  * @property {string} from
  * @property {State} state
  * @property {number} due when it will have said more, if all is well
- * @property {number} notBefore before when the server wants nobody of this browser to connect
+ * @property {number} notBefore the server wants nobody of this browser to connect before this
  * @property {string[]} regions what the messages are of
  * @property {Message[]} messages
  * @property {string} [to] for this tab only
