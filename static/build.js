@@ -15,7 +15,9 @@ const styles = {
   setup({ onLoad }) {
     onLoad({ filter: /src\/style\.js$/ }, async () => {
       const { code } = await transform(style, { loader: "css", minify: true });
-      return { contents: `export const style = ${JSON.stringify(code.trim().replaceAll(", ", ","))};` };
+      return {
+        contents: `export const style = ${JSON.stringify(code.trim().replaceAll(", ", ",").replaceAll(" / ", "/"))};`,
+      };
     });
   },
 };

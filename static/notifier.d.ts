@@ -40,7 +40,7 @@ export interface Options {
   link?: string;
   /** `false`: no toasts, only events. */
   toasts?: boolean;
-  /** In seconds; how long a toast stays while nothing holds it. Default 10. */
+  /** In seconds, above 0; how long a toast stays while nothing holds it. Default 10. */
   toastSeconds?: number;
   /** The language of the toasts, instead of the page's and the reader's. There are de, en, es, fr, hi, ja, ko and pt. */
   lang?: string;
@@ -111,7 +111,7 @@ export class VideoNotifier extends EventTarget {
   readonly position: string | null;
   /** What was received on this page, newest first. */
   readonly history: Notification[];
-  /** Whether toasts are kept away, in all tabs; it is kept for later visits. */
+  /** Whether toasts are kept away: in all tabs, and on later visits, unless nothing can be stored. */
   muted: boolean;
 
   /** For good: no timer, no listener and no element is left. */

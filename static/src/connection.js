@@ -52,8 +52,8 @@ export function connection(url, onMessage, onState, runtime) {
   let due = 0;
   /** When the last text came, whatever it said. */
   let heardAt = 0;
-  /** When this socket said hello; null until then. @type {number | null} */
-  let openedAt = null;
+  /** When this socket said hello; 0 until then. */
+  let openedAt = 0;
   let heartbeatMs = 0;
   /** Whether it counts as lost when `due` comes. */
   let isAsked = true;
@@ -130,7 +130,7 @@ export function connection(url, onMessage, onState, runtime) {
   function connect() {
     drop();
     const now = runtime.now();
-    openedAt = null;
+    openedAt = 0;
     afterMs = null;
     heardAt = now;
     isAsked = true;
@@ -165,11 +165,11 @@ export function connection(url, onMessage, onState, runtime) {
       openedAt = now;
       if (!isStream) blocked = -1;
       expect(now + QUIET * heartbeatMs);
-    } else if (openedAt !== null) {
+    } else if (openedAt) {
       // The timer finds out by itself that it fires too early: messages are many, and timers cost something.
       due = now + QUIET * heartbeatMs;
     }
-    isAsked = openedAt === null;
+    isAsked = !openedAt;
     const current = socket;
     if (isHello) enter("open");
     // A listener may have closed or replaced the connection.
@@ -184,7 +184,7 @@ export function connection(url, onMessage, onState, runtime) {
   /** @param {number} code @param {string} [reason] */
   function lost(code, reason) {
     const now = runtime.now();
-    const stood = openedAt !== null && now - openedAt >= STABLE_MS;
+    const stood = openedAt && now - openedAt >= STABLE_MS;
     drop();
     const { comesBack, atLeastMs, atOnce } = reaction(code);
     if (!comesBack) {
@@ -193,7 +193,7 @@ export function connection(url, onMessage, onState, runtime) {
       return;
     }
     if (stood) failed = 0;
-    const turns = openedAt === null && code === 1006 && ++blocked % 2 === 1;
+    const turns = !openedAt && code === 1006 && ++blocked % 2 === 1;
     if (turns) streamUntil = now + STREAM_MS;
     // A page that needs a stream from the start has it at once.
     cameAtOnce = (atOnce || (turns && failed === 0)) && (stood || !cameAtOnce);

@@ -9,7 +9,7 @@
  * @param {string} name
  * @param {string} id of this tab
  * @param {() => void} onPresent others can see by now that this tab is there
- * @param {() => void} onElected also where the page may have no locks: then each tab leads itself
+ * @param {(alone?: boolean) => void} onElected with `true` where the page may have no locks: then each tab leads itself
  * @param {() => void} onDeposed another tab has taken the lock
  */
 export function election(locks, name, id, onPresent, onElected, onDeposed) {
@@ -59,7 +59,7 @@ export function election(locks, name, id, onPresent, onElected, onDeposed) {
     }).catch((error) => {
       isOver = true;
       if (signal.aborted) return;
-      if (error.name !== "AbortError") return onElected();
+      if (error.name !== "AbortError") return onElected(true);
       if (term === mine) onDeposed();
       // One that had seized it still stands where it stood before.
       if (!options.steal) stand();

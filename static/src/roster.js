@@ -16,7 +16,7 @@ export class Roster extends Map {
   get regions() {
     const lists = [...this.values()].map(({ regions }) => regions);
     const all = [...new Set(lists.flat())];
-    return all.length > MAX_REGIONS || lists.some((list) => list.length === 0) ? [] : all;
+    return all.length > MAX_REGIONS || lists.some((list) => !list.length) ? [] : all;
   }
 
   /** The tab that is looked at most, and was last, of those that ask for the region; "" where there is none. @param {string} region */
@@ -31,5 +31,5 @@ export class Roster extends Map {
 
 /** Whether who asks for the one hears of the other. @param {string[]} wide @param {string[]} narrow */
 export function covers(wide, narrow) {
-  return wide.length === 0 || (narrow.length > 0 && narrow.every((region) => wide.includes(region)));
+  return !wide.length || (!!narrow.length && narrow.every((region) => wide.includes(region)));
 }

@@ -247,12 +247,14 @@ export function sharedConnection(
     enter(next);
   }
 
-  function lead() {
+  /** @param {boolean} [alone] where there are no locks: each tab does */
+  function lead(alone) {
+    if (alone) tabs = null;
     leads = true;
     runtime.clearTimeout(timer);
     // The others tell in a moment what they ask for; until then it is what they had.
     roster.clear();
-    roster.set("", { regions: subscribed, attention: 0 });
+    roster.set("", /** @type {any} */ ({ regions: subscribed }));
     kept.length = 0;
     start = behind = null;
     enroll(join());
@@ -422,9 +424,11 @@ export function sharedConnection(
     }
     if (show && to === id) onShow(show);
     if (!tabs) return;
-    // A leader must know of this tab, and of where it is.
-    if (isOther ? to !== id : !isInStep && now - askedAt > 1000) ask();
-    enter(its === "open" && !isInStep ? "connecting" : its);
+    const next = its === "open" && !isInStep ? "connecting" : its;
+    // A leader must know of this tab, and of where it is. While it is away from the server that has time: it would
+    // take each question for a reason to try at once.
+    if (isOther ? to !== id : next !== its && now - askedAt > 1000) ask();
+    enter(next);
   }
 
   /** The leader is to know of this tab, and to show life. */

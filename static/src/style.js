@@ -40,7 +40,7 @@ export const style = `
   border-radius: var(--vn-radius, 12px);
   box-shadow: var(--vn-shadow, 0 8px 28px #0004);
 }
-.content, .list { display: grid; min-width: 0; overflow-wrap: anywhere; list-style: none }
+.content, .list { display: grid; overflow-wrap: anywhere; list-style: none }
 .headline { font-weight: 650 }
 .item { display: flex; align-items: center }
 .thumb { flex: none; width: 64px; height: 36px; object-fit: cover; border-radius: 8px }

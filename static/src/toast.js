@@ -52,8 +52,8 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   const base = document.location.href;
   /** Oldest first. @type {Toast[]} */
   let standing = [];
-  /** @type {boolean | undefined} */
-  let isUnderPointer;
+  /** What the pointer is over; what is taken away from under it gets no event of that. @type {Node | null} */
+  let pointedAt;
   /** Where focus was before it came into a toast. @type {HTMLElement | null} */
   let cameFrom;
   /** Takes away every listener outside the element. */
@@ -70,17 +70,13 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
   attach();
 
   // Not `:hover`, which a finger leaves behind.
-  on(stack, "pointerenter", () => {
-    isUnderPointer = true;
-  });
-  on(stack, "pointerleave", () => {
-    isUnderPointer = false;
-  });
+  on(stack, "pointerover", (event) => (pointedAt = event.target));
+  on(stack, "pointerleave", () => (pointedAt = null));
   on(stack, "focusin", ({ relatedTarget }) => {
     if (!stack.contains(relatedTarget)) cameFrom = relatedTarget;
   });
   on(document, "keydown", (event) => {
-    if (event.key !== "Escape" || event.defaultPrevented) return;
+    if (event.defaultPrevented || event.key !== "Escape") return;
     const toast = focused() ?? standing.at(-1);
     if (toast) dismiss(toast);
   });
@@ -156,12 +152,13 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     }
     content.append(make("p", "time", { dir: "auto" }, text.ago(age)));
     // Once, whole, and without the names of links: what a screen reader says at a bad moment must be short.
-    live.textContent = headline;
+    // A new text even where it says the same: no change would not be read.
+    live.replaceChildren(headline);
   }
 
   /** @param {string | null} picture @param {string} title @param {string | null} url */
   function line(picture, title, url) {
-    const line = make("li", "item", {}, make("span", "title", { dir: "auto" }, anchor(url, title)));
+    const line = make("li", "item", {}, make("span", "title", { lang: "", dir: "auto" }, anchor(url, title)));
     if (picture) {
       const thumb = make("img", "thumb", { alt: "", referrerpolicy: "no-referrer", src: picture });
       thumb.onerror = () => thumb.remove();
@@ -187,10 +184,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
     standing = standing.filter((each) => each !== toast);
     toast.element.remove();
     if (hadFocus) cameFrom?.focus({ preventScroll: true });
-    if (standing.length) return;
-    live.textContent = "";
-    // An element that is taken away gets no event of leaving it.
-    isUnderPointer = false;
+    if (!standing.length) live.replaceChildren();
   }
 
   /** The toast that has the focus. */
@@ -210,7 +204,7 @@ export function toasts(document, languages, template, lifeMs = LIFE_MS) {
 
   /** No time passes for what nobody can see, nor under a pointer or the focus. */
   function isHeld() {
-    return document.hidden || isUnderPointer || focused();
+    return document.hidden || pointedAt?.isConnected || focused();
   }
 
   /**

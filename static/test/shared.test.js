@@ -208,12 +208,26 @@ test("while the server is away, tabs do not try more often than one would", asyn
   assert.equal(new Set(world.sockets.map(({ tab }) => tab)).size, 1);
 });
 
-/** Refuses connections from now on, until the answer is called. */
-function setDown(world) {
+test("nor do they where attempts take long to fail, and tabs come meanwhile", async () => {
+  const { browser, world } = await start({}, {});
+  const down = setDown(world, 2000);
+  await browser.pass(1000);
+  const attempts = world.sockets.length;
+  browser.open({});
+  browser.open({});
+  await browser.pass(10 * 60_000);
+  down();
+  const made = world.sockets.length - attempts;
+  // Each newcomer may be a reason to try at once.
+  assert.ok(made >= 15 && made <= 24, `${made} attempts`);
+});
+
+/** Refuses connections from now on, each after a while, until the answer is called. */
+function setDown(world, afterMs = 0) {
   world.socket.ends(1006);
   const runtime = world.sockets.push;
   world.sockets.push = function (socket) {
-    world.at(world.time, () => socket.ends(1006));
+    world.at(world.time + afterMs, () => socket.ends(1006));
     return runtime.call(this, socket);
   };
   return () => {

@@ -83,6 +83,31 @@ test("what is said is the headline, and no button is in what is said", async () 
   assert.ok(tree.some(({ role, name }) => role === "link" && name === "a title"));
 });
 
+test("what is said twice is said again", async () => {
+  await open();
+  await show("first");
+  await tab.call(() => {
+    window.changes = 0;
+    const options = { childList: true, characterData: true, subtree: true };
+    new MutationObserver(() => window.changes++).observe(root.querySelector("[role=status]"), options);
+  });
+  await showApart("second");
+  await tab.until("changes > 0");
+  assert.equal(
+    await tab.evaluate("root.querySelector('[role=status]').textContent"),
+    "1 new trending video · United States",
+  );
+});
+
+test("a title is of no language that anybody knows, whatever that of the page", async () => {
+  await open();
+  await show("日本語の題名");
+  assert.deepEqual(
+    await tab.call(() => [".frame", ".title"].map((each) => root.querySelector(each).getAttribute("lang"))),
+    ["en", ""],
+  );
+});
+
 test("the close button is a target of at least 24 pixels, and closes by mouse", async () => {
   await open();
   await show();
@@ -159,6 +184,14 @@ test("a toast goes by itself, but not under the mouse, nor with the focus in it"
   await tab.moveMouse(x + 20, y + 20);
   await stays();
   await tab.moveMouse(1, 1);
+  await toasts(0);
+
+  // One is closed under the mouse, and the other is not under it.
+  await show("under the mouse again");
+  await tab.moveMouse(x + 20, y + 20);
+  await showApart("below it");
+  const close = await box("button");
+  await tab.click(close.x + close.width / 2, close.y + close.height / 2);
   await toasts(0);
 
   await show("with the focus");

@@ -1,25 +1,25 @@
 // The server under test: the real binary, one process and one fresh data folder
 // for each test. conftest.py does the same for the Python clients.
-import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import net from 'node:net';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { createInterface } from 'node:readline';
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
 
 const BINARY = path.resolve(
-  process.env.VIDEO_NOTIFIER_BIN ?? path.join(import.meta.dirname, '../../target/release/video-notifier'),
+  process.env.VIDEO_NOTIFIER_BIN ?? path.join(import.meta.dirname, "../../target/release/video-notifier"),
 );
-const TOKEN = 'interop-token';
+const TOKEN = "interop-token";
 
 // Far above what any test here takes: a hang is a failure, not a wait.
 export const PATIENCE = { timeout: 20_000 };
 
 /** A folder that lasts as long as the test, and servers on it that end with it. */
 export async function site(t) {
-  const folder = await mkdtemp(path.join(tmpdir(), 'video-notifier-'));
+  const folder = await mkdtemp(path.join(tmpdir(), "video-notifier-"));
   const servers = [];
   t.after(async () => {
     for (const server of servers) await server.kill();
@@ -28,7 +28,7 @@ export async function site(t) {
   return {
     /** Resolves once the server has said that it listens. */
     async start({ port = 0, ...settings } = {}) {
-      const server = new Server(path.join(folder, 'data'), port, settings);
+      const server = new Server(path.join(folder, "data"), port, settings);
       servers.push(server);
       await server.listening;
       return server;
@@ -38,7 +38,7 @@ export async function site(t) {
 
 class Server {
   constructor(data, port, settings) {
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('NOTIFIER_')));
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("NOTIFIER_")));
     this.process = spawn(BINARY, {
       env: {
         ...env,
@@ -46,24 +46,24 @@ class Server {
         NOTIFIER_DATA_DIR: data,
         NOTIFIER_TOKEN: TOKEN,
         // Pings come often, so that a client that does not answer them is dropped within a test.
-        NOTIFIER_HEARTBEAT: '500ms',
+        NOTIFIER_HEARTBEAT: "500ms",
         ...settings,
       },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ["ignore", "pipe", "pipe"],
     });
-    this.exited = once(this.process, 'exit').then(([code]) => code);
+    this.exited = once(this.process, "exit").then(([code]) => code);
     this.listening = new Promise((resolve, reject) => {
-      let log = '';
+      let log = "";
       for (const stream of [this.process.stdout, this.process.stderr]) {
         // Reads to the end, so that a full pipe never stops the server.
-        createInterface(stream).on('line', (line) => {
+        createInterface(stream).on("line", (line) => {
           log += `${line}\n`;
           const port = Number(/127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? 0);
           if (port !== 0) resolve((this.port = port));
         });
       }
-      this.process.on('close', () => reject(new Error(`the server ended before it listened:\n${log}`)));
-      this.process.on('error', reject);
+      this.process.on("close", () => reject(new Error(`the server ended before it listened:\n${log}`)));
+      this.process.on("error", reject);
     });
   }
 
@@ -71,22 +71,22 @@ class Server {
   async post(region, ...ids) {
     const videos = ids.map((id) => ({ id, title: `${id}: «ß» 動画 🎬 <b>&amp;`, url: `/watch/${id}` }));
     const answer = await fetch(`http://127.0.0.1:${this.port}/notify`, {
-      method: 'POST',
+      method: "POST",
       headers: { authorization: `Bearer ${TOKEN}` },
       body: JSON.stringify({ region, videos }),
     });
     assert.equal(answer.status, 200);
     const { id, timestamp } = await answer.json();
-    return { type: 'new_trending', id, region, count: ids.length, videos: videos.slice(0, 5), timestamp };
+    return { type: "new_trending", id, region, count: ids.length, videos: videos.slice(0, 5), timestamp };
   }
 
   terminate() {
-    this.process.kill('SIGTERM');
+    this.process.kill("SIGTERM");
     return this.exited;
   }
 
   async kill() {
-    this.process.kill('SIGKILL');
+    this.process.kill("SIGKILL");
     await this.exited;
   }
 }
@@ -110,7 +110,7 @@ export class Inbox {
   async nextButHeartbeats() {
     for (;;) {
       const message = await this.next();
-      if (message.type !== 'heartbeat') return message;
+      if (message.type !== "heartbeat") return message;
     }
   }
 }
@@ -125,17 +125,17 @@ export async function bridge(t, server) {
       client.resetAndDestroy();
       return refused();
     }
-    const upstream = net.connect(server.port, '127.0.0.1');
+    const upstream = net.connect(server.port, "127.0.0.1");
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
     ]) {
       sockets.add(from);
-      from.on('error', () => {}).on('close', () => to.destroy());
+      from.on("error", () => {}).on("close", () => to.destroy());
       from.pipe(to);
     }
   });
-  await once(proxy.listen(0, '127.0.0.1'), 'listening');
+  await once(proxy.listen(0, "127.0.0.1"), "listening");
   t.after(() => {
     for (const socket of sockets) socket.destroy();
     proxy.close();
