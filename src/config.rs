@@ -173,12 +173,14 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
 }
 
+/// Where publications are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HistoryKind {
     Sqlite,
     Memory,
 }
 
+/// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,

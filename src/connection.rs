@@ -56,6 +56,7 @@ pub enum End {
 }
 
 impl Connections {
+    /// A client has come; the permit is its place until it leaves.
     pub fn accept(&self, permit: Permit) -> Connection {
         let said = Bucket::full(Instant::now());
         Connection { silent: 0, unanswered: 0, said, _permit: permit, _held: self.shutdown.hold() }

@@ -25,6 +25,7 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// `header` is the one that these proxies write, where it is known.
     pub fn new(networks: Vec<IpNet>, header: Option<ForwardedHeader>) -> Self {
         Self { networks, header }
     }

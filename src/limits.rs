@@ -38,11 +38,15 @@ pub enum Refusal {
 }
 
 impl Limits {
+    /// So many in all, and so many of one address.
     pub fn new(max_connections: u64, max_connections_per_address: u64) -> Arc<Self> {
         Arc::new(Self { max_connections, max_connections_per_address, connected: Mutex::default() })
     }
 
     /// Admits a client; one without an address (a silent proxy on a Unix socket) counts in all only.
+    ///
+    /// # Errors
+    /// `Full` where both would hold.
     pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
         let address = address.map(limit_key);
         let mut connected = self.lock();

@@ -142,19 +142,23 @@ impl Metrics {
         );
     }
 
+    /// A client has come.
     pub fn connected(&self, transport: TransportKind) {
         self.connections.get_or_create(&OfTransport { transport }).inc();
     }
 
+    /// A client has left, however.
     pub fn left(&self, transport: TransportKind) {
         self.connections.get_or_create(&OfTransport { transport }).dec();
     }
 
-    /// `reason` is one of few fixed words.
+    /// A request or a connection was refused. `reason` is one of few fixed words: that of a
+    /// [`Rejection`](crate::rejection::Rejection), or one of those in `docs/PROTOCOL.md` that have no answer.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Refused { reason }).inc();
     }
 
+    /// The server has ended a client.
     pub fn disconnected(&self, disconnect: Disconnect) {
         self.disconnected.get_or_create(&Disconnected { code: disconnect.code() }).inc();
     }
@@ -164,38 +168,47 @@ impl Metrics {
         self.dropped.get_or_create(&Dropped { reason }).inc();
     }
 
+    /// A publication was broadcast.
     pub fn published(&self, region: &Region) {
         self.publications.get_or_create(&OfRegion { region: region.as_str().to_owned() }).inc();
     }
 
+    /// A post was answered with an earlier receipt.
     pub fn deduplicated(&self) {
         self.deduplicated.inc();
     }
 
+    /// So many publications are in the kernel's buffers of clients, each counted for each.
     pub fn delivered(&self, count: u64) {
         self.deliveries.inc_by(count);
     }
 
+    /// A live client fell behind, and reads on by itself.
     pub fn lagged(&self) {
         self.lagged.inc();
     }
 
+    /// A client has come with a position.
     pub fn resumed(&self, recovered: bool) {
         self.resumed.get_or_create(&Resumed { recovered: if recovered { "true" } else { "false" } }).inc();
     }
 
+    /// So many publications were sent from the window or the store, not live.
     pub fn replayed(&self, count: u64) {
         self.replayed.inc_by(count);
     }
 
+    /// A client has sent a message that means nothing.
     pub fn ignored_message(&self) {
         self.ignored.inc();
     }
 
+    /// How long a post waited until it was durable.
     pub fn appended(&self, took: Duration) {
         self.append_seconds.observe(took.as_secs_f64());
     }
 
+    /// How long a publication took from the broadcast to the last client's kernel buffer, at most one second.
     pub fn fanned_out(&self, took: Duration) {
         self.fan_out_seconds.observe(took.as_secs_f64());
     }

@@ -76,6 +76,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
+    /// Both as they are told to the poster.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }

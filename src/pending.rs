@@ -150,13 +150,10 @@ impl PendingConnection {
         self.leave(&mut self.pending.waiting())
     }
 
-    /// What it waits for, if it does.
-    pub fn awaited(&self) -> Option<Wait> {
+    /// Whether it waits for its client.
+    pub fn is_waiting(&self) -> bool {
         let turn = self.turn.load(Ordering::Relaxed);
-        let waiting = self.pending.waiting();
-        [Wait::Request, Wait::NextRequest, Wait::Progress]
-            .into_iter()
-            .find(|wait| waiting.crowds[*wait as usize].contains_key(&turn))
+        self.pending.waiting().crowds.iter().any(|crowd| crowd.contains_key(&turn))
     }
 
     fn leave(&self, waiting: &mut Waiting) -> bool {

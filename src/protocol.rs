@@ -43,6 +43,7 @@ impl Frame {
         Self::encode(&to_json(message), position, None, false)
     }
 
+    /// Encodes a publication; its position becomes the event's id.
     pub fn publication(publication: &Publication) -> Self {
         Self::encode(&publication.to_json(), Some(publication.position), None, false)
     }

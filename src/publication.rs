@@ -16,6 +16,7 @@ impl Timestamp {
     /// The last millisecond of the year 9999, the last that RFC 3339 can write.
     const MAX: i64 = 253_402_300_799_999;
 
+    /// By the wall clock, which may step.
     pub fn now() -> Self {
         Self::from_millis((OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000) as i64)
     }
@@ -25,6 +26,7 @@ impl Timestamp {
         Self(millis.clamp(0, Self::MAX))
     }
 
+    /// Milliseconds since 1970.
     pub fn as_millis(self) -> i64 {
         self.0
     }

@@ -27,6 +27,7 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// `count` a second, from 1, and `burst` at once: 0 refuses everything.
     pub fn per_second(count: u64, burst: u64) -> Self {
         Self::new(Duration::from_secs(1), count, burst)
     }
@@ -54,6 +55,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// From which nothing was taken yet.
     pub fn full(now: Instant) -> Self {
         Self { full_at: now }
     }
@@ -106,6 +108,7 @@ impl Rates {
     /// Below so many addresses it is not worth looking for those to forget.
     const FEW: usize = 1024;
 
+    /// `act` is what is refused.
     pub fn new(act: Act, rate: Rate) -> Self {
         Self { act, rate, known: Mutex::new(Known { buckets: HashMap::new(), sweep_at: Self::FEW }) }
     }

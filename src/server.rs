@@ -72,7 +72,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a connection without a request outlives the start of the end: far above any proxy's distance.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How long a client that takes its answer slowly may go on from then, or one whose body nobody wants.
+/// How long a client may go on from then that is slow: with the head of a request, with its answer, or with a body that
+/// nobody wants.
 const SLOW_LINGER: Duration = Duration::from_secs(2);
 
 /// How many are accepted before other tasks have their turn: in a flood of connects, posts and the hub would
@@ -326,18 +327,15 @@ impl Server {
     }
 }
 
-/// Returns once a connection only waits for its client, in the end of the process: at once where the head of a request is
-/// not there, and soon where an answer is taken slowly. A request that is worked on, a post's body that comes slowly
-/// with it, has the time that the end has.
+/// Returns once a connection has waited for its client for long enough, in the end of the process. A request that is
+/// worked on, with a post's body that comes slowly, has the time that the end has.
 async fn outstayed(pending: &PendingConnection) {
     let until = Instant::now() + SLOW_LINGER;
     loop {
-        match pending.awaited() {
-            Some(Wait::Progress) if Instant::now() < until => {}
-            Some(_) => return,
-            None => {}
-        }
         sleep(LINGER).await;
+        if Instant::now() > until && pending.is_waiting() {
+            return;
+        }
     }
 }
 

@@ -22,6 +22,7 @@ impl Shutdown {
         self.tasks.close();
     }
 
+    /// Whether the drain has started.
     pub fn is_draining(&self) -> bool {
         self.started.is_cancelled()
     }

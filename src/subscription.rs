@@ -96,6 +96,7 @@ pub enum CatchUp {
 }
 
 impl Feed {
+    /// Nobody's yet.
     pub fn new(hub: Arc<Hub>) -> Self {
         Self {
             hub,
@@ -116,6 +117,7 @@ impl Feed {
         Subscription { subscriber, selection, position, state: State::Behind }
     }
 
+    /// Ends what [`Feed::subscribe`] began.
     pub fn unsubscribe(&mut self, subscription: Subscription) {
         let place = subscription.selection as usize;
         let selection = &mut self.selections[place];

@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 pub struct Tokens(Vec<[u8; 32]>);
 
 impl Tokens {
+    /// Any of these; of none, none is accepted.
     pub fn new(tokens: &[String]) -> Self {
         Self(tokens.iter().map(|token| hash(token.as_bytes())).collect())
     }

@@ -54,6 +54,7 @@ struct Receipts {
 }
 
 impl MemoryHistory {
+    /// An empty history of an epoch of its own.
     pub fn new(retention: Retention) -> Self {
         Self::with_epoch(Epoch::draw(), retention)
     }

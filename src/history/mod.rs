@@ -24,9 +24,16 @@ use crate::{
 #[async_trait]
 pub trait History: Send + Sync + 'static {
     /// Accepts a notification, or finds that it was accepted before, as one atomic step. Returns once it is durable.
+    ///
+    /// # Errors
+    /// When the key came with another notification, or the store does not take it: then nothing was published, unless the log
+    /// kept what it could not confirm; the same post again tells.
     async fn append(&self, append: Append) -> Result<Receipt, AppendError>;
 
     /// Where the history ends, and what it no longer has.
+    ///
+    /// # Errors
+    /// When the store does not answer.
     async fn head(&self) -> Result<Head, HistoryError>;
 
     /// The oldest publications after a position, at most `limit`, with what had been trimmed at that moment.
@@ -76,6 +83,7 @@ impl IdempotencyKey {
         fits.then(|| Self(key.to_owned()))
     }
 
+    /// As it was sent.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -195,6 +203,7 @@ impl Clock {
         Self { start: Instant::now(), offset_millis: wall.max(latest) }
     }
 
+    /// Milliseconds since 1970 by the wall clock of the start, and from there by one that never steps.
     pub fn millis(&self) -> u64 {
         self.offset_millis + self.start.elapsed().as_millis() as u64
     }

@@ -24,18 +24,22 @@ const SHORT_LIFE: &str = "public, max-age=300";
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// The script for a tag.
 pub async fn script(headers: HeaderMap) -> Response {
     NOTIFIER_JS.respond(&headers, JAVASCRIPT)
 }
 
+/// The module for `import`.
 pub async fn module(headers: HeaderMap) -> Response {
     NOTIFIER_ESM_JS.respond(&headers, JAVASCRIPT)
 }
 
+/// The types of both.
 pub async fn types(headers: HeaderMap) -> Response {
     NOTIFIER_D_TS.respond(&headers, "text/plain; charset=utf-8")
 }
 
+/// The page that shows what they do.
 pub async fn page(headers: HeaderMap) -> Response {
     let mut response = INDEX_HTML.respond(&headers, "text/html; charset=utf-8");
     let policy = format!(

@@ -42,6 +42,9 @@ pub struct Guesses {
 
 impl Authorization {
     /// Passes a request with a right token, unless its address has guessed too often.
+    ///
+    /// # Errors
+    /// 401 without a right token; 429 after too many wrong ones, then also with a right one.
     pub fn check(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Rejection> {
         // Without a token nothing is guessed.
         let is_right = self.tokens.accept(headers).ok_or(Rejection::Unauthorized)?;
@@ -50,6 +53,7 @@ impl Authorization {
 }
 
 impl Guesses {
+    /// `rate` is that of wrong tokens, for each address.
     pub fn new(rate: Rate) -> Self {
         Self { wrong: Rates::new(Act::WrongToken, rate), proven: Mutex::default() }
     }

@@ -30,6 +30,7 @@ pub struct Readiness {
 type Probe = watch::Receiver<Option<Result<(), HistoryError>>>;
 
 impl Readiness {
+    /// Ready while this history answers and this shutdown has not started.
     pub fn new(history: Arc<dyn History>, shutdown: Shutdown) -> Self {
         Self { history, shutdown, probe: Arc::default() }
     }
@@ -54,6 +55,7 @@ impl Readiness {
     }
 }
 
+/// The process is alive.
 pub async fn healthz() -> &'static str {
     "alive\n"
 }

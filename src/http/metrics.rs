@@ -12,6 +12,7 @@ use axum::{
 use super::authorization::Authorization;
 use crate::{forwarded::TrustedProxies, metrics::Metrics, rejection::Rejection, transport::Peer};
 
+/// What the route needs.
 #[derive(Clone)]
 pub struct Exposition {
     pub metrics: Arc<Metrics>,
@@ -19,6 +20,7 @@ pub struct Exposition {
     pub proxies: Arc<TrustedProxies>,
 }
 
+/// All counters, for who has the token.
 pub async fn metrics(
     State(Exposition { metrics, authorization, proxies }): State<Exposition>,
     Extension(peer): Extension<Peer>,

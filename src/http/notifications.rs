@@ -25,6 +25,7 @@ use crate::{
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
+/// What the route needs.
 #[derive(Clone)]
 pub struct NotificationsState {
     pub hub: Arc<Hub>,

@@ -34,6 +34,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// What the route needs.
 #[derive(Clone)]
 pub struct Publisher {
     pub history: Arc<dyn History>,

@@ -25,6 +25,7 @@ pub struct Beat {
 }
 
 impl Beats {
+    /// One beat for each client in each `interval`, spread over it.
     pub fn new(interval: Duration) -> Self {
         let step = (interval / SLOTS as u32).max(Duration::from_millis(1));
         Self { slots: vec![Vec::new(); SLOTS], step, slot: 0, next: Instant::now() + step }

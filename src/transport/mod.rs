@@ -77,6 +77,7 @@ pub struct SubscriptionQuery {
 }
 
 impl SubscriptionQuery {
+    /// Of the query without its question mark.
     pub fn parse(query: Option<&str>) -> Self {
         Self { regions: parameter(query, "regions").as_deref().unwrap_or("").parse(), since: parameter(query, "since") }
     }

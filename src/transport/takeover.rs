@@ -40,6 +40,7 @@ pub struct Carried {
 pub struct CarriedBody(Arc<Shared>);
 
 impl Takeover {
+    /// `carry` is called with the socket, once the head of the answer is encoded.
     pub fn new(carry: impl FnOnce(Carried) + Send + 'static) -> Self {
         Self(Arc::new(Shared { carry: Mutex::new(Some(Box::new(carry))), head_is_encoded: AtomicBool::new(false) }))
     }

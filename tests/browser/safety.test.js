@@ -117,10 +117,35 @@ test("hostile addresses become neither a link nor a picture, and harmless ones d
   await assertHarmless();
 });
 
+test("a hostile data-link makes no link", async () => {
+  const templates = [
+    "{region}",
+    "javascript:alert(1)//{region}",
+    "data:text/html,{region}",
+    "//{region}.test/",
+    "java\tscript:alert(1)",
+  ];
+  for (const template of templates) {
+    site.pages["/open"] = page(
+      `<script src="/watch.js"></script><script defer src="/notifier.js" data-storage="none"></script>
+      <script>document.scripts[1].dataset.link = ${JSON.stringify(template)}</script>`,
+    );
+    await open("/open");
+    // Regions that would make one of it.
+    for (const region of ["US", "javascript", "evil"]) {
+      const { links, titles } = await toastOf({ region });
+      assert.deepEqual([links, titles], [[], ["a title"]], template);
+    }
+    await assertHarmless();
+    await tab.close();
+  }
+});
+
 test("a picture that does not load goes away", async () => {
   await open("/open");
-  const { titles } = await toastOf({ videos: [{ id: 1, title: "t", thumb: "/not-there.png" }] });
+  const { titles, attributes } = await toastOf({ videos: [{ id: 1, title: "t", thumb: "/not-there.png" }] });
   assert.deepEqual(titles, ["t"]);
+  assert.ok(attributes.includes("referrerpolicy"), "nobody learns from it where the reader is");
   // Before the toast goes by itself.
   const gone = "document.querySelector('video-notifier-toasts').shadowRoot.querySelector('img') === null";
   await tab.until(gone, { within: 5000 });

@@ -419,7 +419,7 @@ test("windows in sight fetch anew once, and every tab gets what came of it", asy
       const notifier = VideoNotifier.instance;
       notifier.addEventListener("notification", ({ detail }) =>
         notifier.refetch(async () => {
-          await fetch("/list");
+          await fetch(document.hidden ? "/hidden" : "/list");
           return detail.videos[0].title;
         }),
       );

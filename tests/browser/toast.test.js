@@ -386,6 +386,30 @@ test("it is on the other side of a page that reads from the right, and titles ha
   assert.equal(await tab.evaluate("getComputedStyle(root.querySelector('.title')).direction"), "ltr");
 });
 
+test("the tag sets the language and how long a toast stays, and a site may add a language", async () => {
+  const script = (attributes) => `<script defer src="/notifier.js" data-storage="none" ${attributes}></script>`;
+  const opened = async (html) => {
+    site.pages["/tag"] = page(html);
+    tab = await engine.open(`${site.origin}/tag`);
+    await tab.until("VideoNotifier.instance?.state === 'open'");
+    await tab.evaluate("void (window.root = document.querySelector('video-notifier-toasts').shadowRoot)");
+  };
+  await opened(script('data-lang="de" data-toast-seconds="0.4"'));
+  publish(site.sockets.at(-1), { count: 1234 });
+  await tab.until("root.querySelector('[role=status]').textContent === '1.234 neue Trendvideos · Vereinigte Staaten'");
+  await toasts(0);
+  // As docs/CLIENT.md has it.
+  await opened(`${script("data-manual")}<script>
+    addEventListener("DOMContentLoaded", () => {
+      VideoNotifier.texts.nl = { other: "# nieuwe trending video’s", one: "# nieuwe trending video", close: "Sluiten" };
+      VideoNotifier.instance = new VideoNotifier("/ws", { lang: "nl", storage: "none" });
+    });
+  </script>`);
+  publish(site.sockets.at(-1), { count: 2 });
+  await tab.until("root.querySelector('[role=status]').textContent === '2 nieuwe trending video’s · Verenigde Staten'");
+  assert.equal(await tab.evaluate("root.querySelector('button').getAttribute('aria-label')"), "Sluiten");
+});
+
 test("a framework that swaps the body does not lose the toasts", async () => {
   await open();
   await tab.evaluate("document.body = document.createElement('body')");

@@ -13,6 +13,7 @@ use std::{
 
 use futures_util::future::join_all;
 use reqwest::Method;
+use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
     sync::{Mutex, mpsc},
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Answer, Server, Socket,
+    Answer, EventStream, Server, Socket,
     attacks::{Attack, NO_CLIENTS, hidden_post, random_request, regions_of_its_own, smuggled},
     post_body,
     random::Random,
@@ -30,6 +31,9 @@ use crate::support::{
 };
 
 const CLIENTS: usize = 1000;
+
+/// How many of them are connected by WebSocket; the others have streams.
+const SOCKETS: usize = 900;
 
 /// Notifications in each phase, and how many a second.
 const POSTS: usize = 20;
@@ -75,7 +79,7 @@ async fn whoever_attacks_a_thousand_others_get_every_notification_and_memory_is_
         let (strikes, took) = (attacking.strikes(), began.elapsed().as_secs_f64());
         drop(attacking);
         // Nobody else was ended, and who is gone is not counted.
-        for (transport, count) in [("websocket", CLIENTS), ("sse", 0)] {
+        for (transport, count) in [("websocket", SOCKETS), ("sse", CLIENTS - SOCKETS)] {
             let name = format!("notifier_connections{{transport=\"{transport}\"}}");
             server.until_metric(&name, |clients| clients == count as f64).await;
         }
@@ -123,7 +127,7 @@ async fn slow_attackers_are_ended_by_limits_of_time_and_a_thousand_others_get_ev
     println!("{:?} in {:.0?}, p99 {attacked:.1?}; {} KiB more at most", strikes(), began.elapsed(), grown / 1024);
     assert!(grown <= MEMORY_BOUND, "{grown} bytes");
     drop(attacks);
-    server.until_metric(r#"notifier_connections{transport="websocket"}"#, |count| count == CLIENTS as f64).await;
+    server.until_metric(r#"notifier_connections{transport="websocket"}"#, |count| count == SOCKETS as f64).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,20 +189,24 @@ impl Crowd {
         let (sender, heard) = mpsc::unbounded_channel();
         let posted = Arc::new(Mutex::new(Instant::now()));
         let mut clients = JoinSet::new();
-        for number in 0..CLIENTS {
-            let (mut socket, _) = Socket::open(server, "").await;
+        let told = |number| {
             let (sender, posted) = (sender.clone(), posted.clone());
-            clients.spawn(async move {
-                loop {
-                    // As patient as it takes: an attack is over sooner than a timeout of a frame.
-                    let publication = socket.publication().await;
-                    let took = posted.lock().await.elapsed();
-                    let video = publication["videos"][0]["id"].as_str().expect("an id").to_owned();
-                    if sender.send((number, video, took)).is_err() {
-                        return;
-                    }
-                }
-            });
+            async move |publication: Value| {
+                let took = posted.lock().await.elapsed();
+                let video = publication["videos"][0]["id"].as_str().expect("an id").to_owned();
+                sender.send((number, video, took)).is_ok()
+            }
+        };
+        // As patient as it takes: an attack is over sooner than a timeout of a message.
+        for number in 0..SOCKETS {
+            let (mut socket, _) = Socket::open(server, "").await;
+            let told = told(number);
+            clients.spawn(async move { while told(socket.publication().await).await {} });
+        }
+        for number in SOCKETS..CLIENTS {
+            let mut stream = EventStream::connect(server, "").await;
+            let told = told(number);
+            clients.spawn(async move { while told(stream.publication().await).await {} });
         }
         Self { heard, posted, posts: 0, _clients: clients }
     }

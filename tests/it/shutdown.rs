@@ -161,10 +161,11 @@ async fn a_post_that_is_half_sent_is_finished_and_durable() {
 
     server.signal(Signal::TERM);
     server.logged("draining").await;
+    // At once, since it has two seconds for it.
+    probe.send("\r\n").await;
     until_refused(&server).await;
     // A connection that waits for nothing is closed.
     assert_eq!(idle.read_to_end().await, "");
-    probe.send("\r\n").await;
     let answer = probe.read_to_end().await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.to_lowercase().contains("\r\nretry-after: "), "{answer}");
 
