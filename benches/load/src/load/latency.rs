@@ -19,6 +19,11 @@ impl Sorted {
         let place = (self.0.len() as f64 * part).ceil() as usize;
         self.0.get(place.saturating_sub(1)).copied()
     }
+
+    /// The percentiles from 0.1 to 100 by 0.1, so that those of several runs can be looked at as one.
+    pub fn permilles(&self) -> Vec<u32> {
+        (1..=1000).filter_map(|permille| self.percentile(f64::from(permille) / 1000.0)).collect()
+    }
 }
 
 /// The one in the middle; 0 where there is none.
@@ -36,6 +41,8 @@ mod tests {
         let percentiles = [0.0, 0.5, 0.99, 1.0].map(|part| latencies.percentile(part));
         assert_eq!(percentiles, [Some(1), Some(100), Some(198), Some(200)]);
         assert_eq!(Sorted::new(Vec::new()).percentile(0.5), None);
+        let permilles = latencies.permilles();
+        assert_eq!([0, 499, 989, 999].map(|place| permilles[place]), [1, 100, 198, 200]);
         assert_eq!(Sorted::joined(vec![latencies, Sorted::new(vec![0])]).percentile(0.0), Some(0));
     }
 

@@ -147,7 +147,7 @@ enum What {
         p99_us: u32,
         last_us: u32,
         /// 99 of a hundred deliveries of all publications were not later.
-        p99_of_all_us: u32,
+        permilles_of_all_us: Vec<u32>,
         /// The last receipt's id, and this program's own number of it.
         position: String,
         sequence: usize,
@@ -259,7 +259,7 @@ impl Load {
             p50_us,
             p99_us,
             last_us,
-            p99_of_all_us: Sorted::joined(latencies).percentile(0.99).unwrap_or(0),
+            permilles_of_all_us: Sorted::joined(latencies).permilles(),
             position: self.publisher.position().to_owned(),
             sequence: self.clients.next_sequence() - 1,
         };
