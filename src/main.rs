@@ -2,7 +2,10 @@
 
 use std::{io, path::Path, process::ExitCode};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use socket2::Socket;
 use tokio::runtime::Runtime;
 use video_notifier::{
@@ -31,9 +34,11 @@ fn main() -> ExitCode {
     }
     // Before the first thread, which is the log's.
     let handed = systemd::sockets();
+    let descriptors = raise_descriptors();
+    grow_descriptor_table(descriptors);
     let _logs = logs::start(config.log_format);
     let runtime = Runtime::new().expect("the system lets threads start");
-    let outcome = runtime.block_on(run(&config, handed));
+    let outcome = runtime.block_on(run(&config, handed, descriptors));
     // What the drain has left ends here, and with the last of it the history: it is closed, then its lock is free.
     drop(runtime);
     match outcome {
@@ -49,10 +54,9 @@ fn main() -> ExitCode {
 }
 
 /// From the sockets to the last client. The ports come first: where one is in use, nothing else is touched.
-async fn run(config: &Config, handed: io::Result<Vec<Socket>>) -> Result<(), StartError> {
+async fn run(config: &Config, handed: io::Result<Vec<Socket>>, descriptors: u64) -> Result<(), StartError> {
     // Before anything that may take long: as the first process of a container it ignores what it has no handler for.
     let mut asked = Box::pin(shutdown::signalled());
-    let descriptors = raise_descriptors();
     let listeners = listen(config, handed.map_err(StartError::Handed)?)?;
     let app = tokio::select! {
         app = App::open(config, descriptors) => app?,
@@ -137,6 +141,18 @@ fn raise_descriptors() -> u64 {
     let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     // None is no limit; Linux's own ceiling (fs.nr_open) is this by default.
     now.unwrap_or(1 << 20)
+}
+
+/// Has the kernel make the table of open files as large as it may get. It grows by doubling otherwise, and where a process
+/// has several threads each time keeps the one that accepts waiting for all processors: for tens of milliseconds, in the
+/// middle of a storm of clients. Before the first thread it costs nothing but its memory, 8 bytes for each descriptor.
+fn grow_descriptor_table(descriptors: u64) {
+    /// More clients than one process had yet; beyond that memory counts for more.
+    const MOST: u64 = 1 << 18;
+
+    let last = descriptors.clamp(1, MOST) - 1;
+    // Closed again; where there is no such number, the table grows as it always did.
+    drop(fcntl_dupfd_cloexec(io::stderr(), last as i32));
 }
 
 fn check_health(listen: &Listen) -> ExitCode {

@@ -107,3 +107,12 @@ async fn connections_that_ask_nothing_make_room_for_those_that_do() {
     last.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(last.head().await.starts_with("HTTP/1.1 200 "));
 }
+
+#[tokio::test]
+async fn no_client_waits_for_the_table_of_descriptors_to_grow() {
+    // More than the size that a process begins with, and than what the start itself opens.
+    let server = Setup::new(&[]).shell("ulimit -n 1000").start().await;
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).expect("the server runs");
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("the size of the table");
+    assert!(size.trim().parse::<u32>().expect("a number") >= 1000, "{size}");
+}
