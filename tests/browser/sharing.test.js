@@ -392,15 +392,14 @@ for (const [what, attributes, before] of [
     const tabs = await openMany(2);
     assert.equal((await server.publish("to both")).subscribers, 2);
     for (const tab of tabs) await tab.until("heard.length === 1");
-    // The last is in front.
-    const last = tabs.at(-1);
-    await last.call(() => {
+    const seen = await open("/", { newWindow: true });
+    await seen.call(() => {
       VideoNotifier.instance.addEventListener("refetch", ({ detail }) => {
         window.got = detail.value;
       });
       VideoNotifier.instance.refetch(() => "fetched");
     });
-    await last.until("window.got === 'fetched'");
+    await seen.until("window.got === 'fetched'");
   });
 }
 

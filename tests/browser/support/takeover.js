@@ -13,12 +13,12 @@ const EVERY_MS = 5;
  * @param {import("./server.js").Server} parts.server
  * @param {number} parts.tabCount
  * @param {number} parts.losses
- * @param {number} parts.takeoverMs how long it may take until the next one has a connection, at the 95th percentile
  * @param {() => Promise<import("./tab.js").BrowserTab>} parts.open
  * @param {Record<string, (leader: any) => any>} parts.ways to lose a leader, in turn; each answers with how the tab comes
  *   back, or nothing where it does not
+ * @returns {Promise<number>} how many milliseconds it took until the next one had a connection, at the 95th percentile
  */
-export async function loseLeaders({ t, server, tabCount, losses, takeoverMs, open, ways }) {
+export async function loseLeaders({ t, server, tabCount, losses, open, ways }) {
   const openNext = async () => {
     const tab = await open();
     await tab.until(OPEN);
@@ -74,7 +74,7 @@ export async function loseLeaders({ t, server, tabCount, losses, takeoverMs, ope
   const all = Object.values(took).flat();
   t.diagnostic(`all: ${summary(all)}`);
   assert.deepEqual([lost, doubled], [0, 0]);
-  assert.ok(percentile(all, 0.95) <= takeoverMs, `${percentile(all, 0.95)} ms at the 95th percentile`);
+  return percentile(all, 0.95);
 }
 
 /** Publishes without a pause until it is told to end; then all titles, in order. */
