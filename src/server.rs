@@ -34,7 +34,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::yield_now,
-    time::{Instant, Sleep, sleep},
+    time::{Sleep, sleep},
 };
 use tower::Service;
 
@@ -330,12 +330,9 @@ impl Server {
 /// Returns once a connection has waited for its client for long enough, in the end of the process. A request that is
 /// worked on, with a post's body that comes slowly, has the time that the end has.
 async fn outstayed(pending: &PendingConnection) {
-    let until = Instant::now() + SLOW_LINGER;
-    loop {
+    sleep(SLOW_LINGER).await;
+    while !pending.is_waiting() {
         sleep(LINGER).await;
-        if Instant::now() > until && pending.is_waiting() {
-            return;
-        }
     }
 }
 

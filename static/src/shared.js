@@ -254,6 +254,7 @@ export function sharedConnection(
     runtime.clearTimeout(timer);
     // The others tell in a moment what they ask for; until then it is what they had.
     roster.clear();
+    // Nobody looks at this one, so it has no attention.
     roster.set("", /** @type {any} */ ({ regions: subscribed }));
     kept.length = 0;
     start = behind = null;

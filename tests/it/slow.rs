@@ -4,20 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select};
 use rustix::process::Signal;
-use serde_json::json;
 
 use crate::support::{
     EventStream, Server, Socket,
     frames::{PING, masked},
-    post_body,
+    long_post, post_body,
     raw::Raw,
 };
-
-/// A post of nearly 8 KiB.
-fn long_post(id: usize) -> String {
-    let video = json!({"id": id, "title": "T", "filler": "x".repeat(7 * 1024)});
-    json!({"region": "US", "videos": [video]}).to_string()
-}
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_dropped_after_three_heartbeats() {

@@ -20,6 +20,8 @@ pub use mount::Mount;
 pub use server::{Server, Setup};
 pub use witness::Witness;
 
+use serde_json::json;
+
 /// Says that a test can't be made here. `tests/run`, which installs what is needed, takes no such excuse.
 ///
 /// # Panics
@@ -32,4 +34,10 @@ pub fn skip(needs: &str) {
 /// The body of a post: one video of that id.
 pub fn post_body(region: &str, id: impl std::fmt::Display) -> String {
     format!(r#"{{"region":"{region}","videos":[{{"id":"{id}","title":"Video {id}"}}]}}"#)
+}
+
+/// One of nearly 8 KiB.
+pub fn long_post(id: usize) -> String {
+    let video = json!({"id": id, "title": "T", "filler": "x".repeat(7 * 1024)});
+    json!({"region": "US", "videos": [video]}).to_string()
 }

@@ -146,7 +146,7 @@ enum What {
         p50_us: u32,
         p99_us: u32,
         last_us: u32,
-        /// 99 of a hundred deliveries of all publications were not later.
+        /// The same of all deliveries together, by the permille from 1 to 1,000; empty where there were none.
         permilles_of_all_us: Vec<u32>,
         /// The last receipt's id, and this program's own number of it.
         position: String,
